@@ -1,0 +1,417 @@
+"""Tensor: an array, its gradient, and the operators.
+
+A tensor holds an array (`data`), knows the operation that made it (`grad_fn`, None for a leaf) and, where it is a leaf that
+requires one, collects its gradient (`grad`). Operators and methods are the functions of `minicnn.functional` under
+PyTorch's names; there they are documented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from minicnn.backend import get_backend
+from minicnn.kernels.contract import Array
+
+if TYPE_CHECKING:
+    from minicnn.autograd import Function, Hook
+
+Number: TypeAlias = int | float | bool
+Dims: TypeAlias = int | Sequence[int] | None
+Index: TypeAlias = Any
+"""What NumPy takes between brackets: integers, slices, None, Ellipsis, integer arrays, masks; tensors too."""
+
+DEFAULT_DTYPE = np.dtype(np.float32)
+_KINDS = {"f": "floating point", "i": "integer", "u": "integer", "b": "bool"}
+
+
+class RemovableHandle:
+    """Takes a registered hook away again: `handle.remove()`."""
+
+    def __init__(self, hooks: list[Hook], hook: Hook) -> None:
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+
+class Tensor:
+    """An array with a gradient.
+
+    data: an array, a tensor, or (nested lists of) numbers; copied. Python floats become float32; arrays keep their dtype.
+    dtype: float32 or float64 to compute with; integers and bools for indices, labels and masks.
+
+    Raises TypeError for other dtypes (float16, complex, strings, objects) and for a gradient wanted of integers.
+    """
+
+    __slots__ = (
+        "__weakref__", "_hooks", "_output_index", "_requires_grad", "_version", "data", "grad", "grad_fn", "logits",
+    )  # fmt: skip
+
+    __array_ufunc__ = None  # `array * tensor` asks the tensor; `np.sin(tensor)` is refused rather than losing the gradient
+
+    def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:
+        self.data: Array = _to_array(data, dtype)
+        self.grad: Tensor | None = None
+        self.grad_fn: Function | None = None
+        self.logits: Tensor | None = None  # of a softmax or sigmoid output: what a loss on logits computes with
+        self._output_index = 0
+        self._requires_grad = False
+        self._version = [0]  # counts edits in place; shared by all tensors over one memory
+        self._hooks: dict[int, list[Hook]] = {}
+        self.requires_grad = requires_grad
+
+    @classmethod
+    def _wrap(
+        cls, data: Array, grad_fn: Function | None = None, output_index: int = 0, version: list[int] | None = None
+    ) -> Tensor:
+        """A tensor over this very array; the quick way in for the engine."""
+        tensor = object.__new__(Tensor)
+        tensor.data = data
+        tensor.grad = None
+        tensor.grad_fn = grad_fn if data.dtype.kind == "f" else None
+        tensor.logits = None
+        tensor._output_index = output_index
+        tensor._requires_grad = tensor.grad_fn is not None
+        tensor._version = [0] if version is None else version
+        tensor._hooks = {}
+        return tensor
+
+    # ------------------------------------------------------------------------------------------------- what it is
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient is computed for this tensor."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if wanted and self.data.dtype.kind != "f":
+            raise TypeError(f"only floating point tensors can require gradients. Received: dtype {self.data.dtype}")
+        if not wanted and self.grad_fn is not None:
+            raise RuntimeError("only a leaf can stop requiring its gradient; use t.detach() for a result.")
+        self._requires_grad = bool(wanted)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set `requires_grad` and return this tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by hand rather than by a recorded operation."""
+        return self.grad_fn is None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.data.shape)
+
+    @property
+    def ndim(self) -> int:
+        return int(self.data.ndim)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype  # type: ignore[no-any-return]
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return int(self.data.size)
+
+    def size(self, dim: int | None = None) -> tuple[int, ...] | int:
+        """The shape, or the length of one axis."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a tensor of no axes has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise ValueError(f"the truth of several elements is not defined; use .any() or .all(). Shape: {self.shape}")
+        return bool(self.data.reshape(())[()])
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only an integer tensor of one element can be an index. Received: dtype {self.dtype}")
+        return int(self.item())
+
+    __hash__ = object.__hash__  # by identity, since == compares elements
+
+    def __repr__(self) -> str:
+        body = np.array2string(np.asarray(self.data), separator=", ", prefix="tensor(", threshold=100, precision=4)
+        dtype = "" if self.dtype in (DEFAULT_DTYPE, np.int64, np.bool_) else f", dtype={self.dtype}"
+        made = f", grad_fn={self.grad_fn!r}" if self.grad_fn else ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({body}{dtype}{made})"
+
+    # ------------------------------------------------------------------------------------------------- ways out and over
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The same memory as a NumPy array; read-only where the tensor takes part in a graph."""
+        view = self.data.view()
+        view.flags.writeable = view.flags.writeable and not self._requires_grad
+        return view  # type: ignore[no-any-return]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self._requires_grad:
+            raise BufferError("a tensor that requires a gradient cannot be exported: pass t.detach()")
+        return self.data.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.data.__dlpack_device__()  # type: ignore[no-any-return]
+
+    def item(self) -> Any:
+        """The one element as a Python number."""
+        if self.numel() != 1:
+            raise ValueError(f"item() needs exactly one element. Received: shape {self.shape}")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        return self.data.tolist()
+
+    def detach(self) -> Tensor:
+        """The same memory, outside of the graph."""
+        return Tensor._wrap(self.data.view(), version=self._version)
+
+    def to(self, target: Any) -> Tensor:
+        """This tensor as a dtype (differentiable), or on a backend: "reference", ..."""
+        if isinstance(target, str) and target not in np.sctypeDict:
+            get_backend(target)  # every backend so far computes on host memory: there is nothing to move
+            return self
+        return F.cast(self, target)
+
+    def float(self) -> Tensor:
+        return F.cast(self, np.float32)
+
+    def double(self) -> Tensor:
+        return F.cast(self, np.float64)
+
+    def long(self) -> Tensor:
+        return F.cast(self, np.int64)
+
+    # ------------------------------------------------------------------------------------------------- gradients
+
+    def backward(
+        self, gradient: Tensor | Array | None = None, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
+        """Add the gradient of this tensor to `.grad` of all leaves it was computed from; see `autograd.backward`."""
+        autograd.backward(self, gradient, retain_graph, create_graph)
+
+    def register_hook(self, hook: Hook) -> RemovableHandle:
+        """Call `hook(gradient)` when this tensor's gradient is known; a tensor it returns takes the gradient's place."""
+        if not self._requires_grad:
+            raise RuntimeError("a hook needs a tensor that requires a gradient.")
+        hooks = self._hooks if self.grad_fn is None else self.grad_fn.hooks
+        found = hooks.setdefault(self._output_index, [])
+        found.append(hook)
+        return RemovableHandle(found, hook)
+
+    def retain_grad(self) -> None:
+        """Fill `.grad` of this result too, which otherwise only leaves have."""
+        if self.grad_fn is None:
+            return
+
+        def keep(gradient: Tensor) -> None:
+            self.grad = gradient if self.grad is None else self.grad + gradient
+
+        self.register_hook(keep)
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.grad = None
+
+    # ------------------------------------------------------------------------------------------------- edits in place
+
+    def _edit(self) -> Array:
+        """The array, to be written: counted, so that a backward that needs the old values can tell."""
+        if autograd.is_grad_enabled() and self._requires_grad:
+            raise RuntimeError(
+                "a tensor that requires a gradient cannot be edited in place while operations are recorded: use "
+                "`with minicnn.no_grad():`, or make a new tensor (where, t = t + 1)."
+            )
+        self._version[0] += 1
+        return self.data
+
+    def _update(self, operator: Callable[[Tensor, Any], Tensor], other: Any) -> Tensor:
+        """`t += other` and its like: in place where nothing is recorded; a result of the graph is replaced by a new one."""
+        recorded = autograd.is_grad_enabled()
+        if recorded and (self.grad_fn is not None or getattr(other, "requires_grad", False)) and self._is_result():
+            return operator(self, other)
+        with autograd.no_grad():
+            value = operator(self, other)
+        self._edit()[...] = value.data
+        return self
+
+    def _is_result(self) -> bool:
+        return self.grad_fn is not None or not self._requires_grad
+
+    def __setitem__(self, index: Index, value: Any) -> None:
+        self._edit()[_plain(index)] = _plain(value)
+
+    def copy_(self, source: Any) -> Tensor:
+        """Overwrite with `source`, broadcast and cast as NumPy does."""
+        self._edit()[...] = _plain(source)
+        return self
+
+    def zero_(self) -> Tensor:
+        return self.copy_(0)
+
+    def fill_(self, value: Number) -> Tensor:
+        return self.copy_(value)
+
+    # ------------------------------------------------------------------------------------------------- operators
+
+    # fmt: off
+    def __add__(self, other: Any) -> Tensor: return F.add(self, other)
+    def __radd__(self, other: Any) -> Tensor: return F.add(other, self)
+    def __sub__(self, other: Any) -> Tensor: return F.sub(self, other)
+    def __rsub__(self, other: Any) -> Tensor: return F.sub(other, self)
+    def __mul__(self, other: Any) -> Tensor: return F.mul(self, other)
+    def __rmul__(self, other: Any) -> Tensor: return F.mul(other, self)
+    def __truediv__(self, other: Any) -> Tensor: return F.div(self, other)
+    def __rtruediv__(self, other: Any) -> Tensor: return F.div(other, self)
+    def __pow__(self, other: Any) -> Tensor: return F.pow(self, other)
+    def __rpow__(self, other: Any) -> Tensor: return F.pow(other, self)
+    def __matmul__(self, other: Any) -> Tensor: return F.matmul(self, other)
+    def __rmatmul__(self, other: Any) -> Tensor: return F.matmul(other, self)
+    def __neg__(self) -> Tensor: return F.neg(self)
+    def __pos__(self) -> Tensor: return self
+    def __abs__(self) -> Tensor: return F.abs(self)
+    def __getitem__(self, index: Index) -> Tensor: return F.getitem(self, index)
+
+    def __iadd__(self, other: Any) -> Tensor: return self._update(F.add, other)
+    def __isub__(self, other: Any) -> Tensor: return self._update(F.sub, other)
+    def __imul__(self, other: Any) -> Tensor: return self._update(F.mul, other)
+    def __itruediv__(self, other: Any) -> Tensor: return self._update(F.div, other)
+
+    def __eq__(self, other: Any) -> Tensor: return F.eq(self, other)  # type: ignore[override]
+    def __ne__(self, other: Any) -> Tensor: return F.ne(self, other)  # type: ignore[override]
+    def __lt__(self, other: Any) -> Tensor: return F.lt(self, other)
+    def __le__(self, other: Any) -> Tensor: return F.le(self, other)
+    def __gt__(self, other: Any) -> Tensor: return F.gt(self, other)
+    def __ge__(self, other: Any) -> Tensor: return F.ge(self, other)
+    def __invert__(self) -> Tensor: return F.logical_not(self)
+    def __and__(self, other: Any) -> Tensor: return F.logical_and(self, other)
+    def __or__(self, other: Any) -> Tensor: return F.logical_or(self, other)
+
+    # ------------------------------------------------------------------------------------------------- methods
+
+    def clone(self) -> Tensor: return F.clone(self)
+    def abs(self) -> Tensor: return F.abs(self)
+    def exp(self) -> Tensor: return F.exp(self)
+    def log(self) -> Tensor: return F.log(self)
+    def sqrt(self) -> Tensor: return F.sqrt(self)
+    def square(self) -> Tensor: return F.square(self)
+    def sign(self) -> Tensor: return F.sign(self)
+    def sin(self) -> Tensor: return F.sin(self)
+    def cos(self) -> Tensor: return F.cos(self)
+    def pow(self, exponent: Any) -> Tensor: return F.pow(self, exponent)
+    def clip(self, min: Any = None, max: Any = None) -> Tensor: return F.clip(self, min, max)
+    def maximum(self, other: Any) -> Tensor: return F.maximum(self, other)
+    def minimum(self, other: Any) -> Tensor: return F.minimum(self, other)
+    def where(self, condition: Any, other: Any) -> Tensor: return F.where(condition, self, other)
+    def relu(self) -> Tensor: return F.relu(self)
+    def sigmoid(self) -> Tensor: return F.sigmoid(self)
+    def tanh(self) -> Tensor: return F.tanh(self)
+    def softmax(self, dim: int = -1) -> Tensor: return F.softmax(self, dim)
+    def log_softmax(self, dim: int = -1) -> Tensor: return F.log_softmax(self, dim)
+
+    # Reductions take PyTorch's `dim`, `keepdim` and, as PyTorch does, NumPy's `axis`, `keepdims`.
+    def sum(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.sum(self, dim, keepdim, **numpy)
+    def mean(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.mean(self, dim, keepdim, **numpy)
+    def max(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.max(self, dim, keepdim, **numpy)
+    def min(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.min(self, dim, keepdim, **numpy)
+    def prod(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.prod(self, dim, keepdim, **numpy)
+    def var(self, dim: Dims = None, keepdim: bool = False, correction: int = 0, **numpy: Any) -> Tensor:
+        return F.var(self, dim, keepdim, correction, **numpy)
+    def std(self, dim: Dims = None, keepdim: bool = False, correction: int = 0, **numpy: Any) -> Tensor:
+        return F.std(self, dim, keepdim, correction, **numpy)
+    def logsumexp(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor:
+        return F.logsumexp(self, dim, keepdim, **numpy)
+    def all(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.all(self, dim, keepdim, **numpy)
+    def any(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.any(self, dim, keepdim, **numpy)
+    def cumsum(self, dim: int = 0, **numpy: Any) -> Tensor: return F.cumsum(self, dim, **numpy)
+    def argmax(self, dim: int | None = None, keepdim: bool = False, **numpy: Any) -> Tensor:
+        return F.argmax(self, dim, keepdim, **numpy)
+    def argmin(self, dim: int | None = None, keepdim: bool = False, **numpy: Any) -> Tensor:
+        return F.argmin(self, dim, keepdim, **numpy)
+
+    def reshape(self, *shape: Any) -> Tensor: return F.reshape(self, *shape)
+    def view(self, *shape: Any) -> Tensor: return F.reshape(self, *shape)
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: return F.flatten(self, start_dim, end_dim)
+    def transpose(self, dim0: int, dim1: int) -> Tensor: return F.transpose(self, dim0, dim1)
+    def permute(self, *dims: Any) -> Tensor: return F.permute(self, *dims)
+    def expand(self, *shape: Any) -> Tensor: return F.expand(self, *shape)
+    def sum_to_size(self, *shape: Any) -> Tensor: return F.sum_to_size(self, *shape)
+    def squeeze(self, dim: Dims = None) -> Tensor: return F.squeeze(self, dim)
+    def unsqueeze(self, dim: int) -> Tensor: return F.unsqueeze(self, dim)
+    def split(self, sizes: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]: return F.split(self, sizes, dim)
+    def flip(self, *dims: Any) -> Tensor: return F.flip(self, *dims)
+    def repeat(self, *repeats: Any) -> Tensor: return F.repeat(self, *repeats)
+    def repeat_interleave(self, repeats: int, dim: int) -> Tensor: return F.repeat_interleave(self, repeats, dim)
+    def matmul(self, other: Any) -> Tensor: return F.matmul(self, other)
+
+    @property
+    def T(self) -> Tensor: return F.permute(self, *reversed(range(self.ndim)))
+    @property
+    def mT(self) -> Tensor: return F.transpose(self, -2, -1)
+    # fmt: on
+
+
+def _to_array(data: Any, dtype: Any) -> Array:
+    """A fresh array of a supported dtype."""
+    if isinstance(data, Tensor):
+        data = data.data
+    wanted = None if dtype is None else np.dtype(dtype)
+    try:
+        array = np.array(_plain(data) if isinstance(data, (list, tuple)) else data, dtype=wanted)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"tensor(): expected an array or nested lists of numbers, all rows of one length. {error}") from None
+    if wanted is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
+        array = array.astype(DEFAULT_DTYPE)
+    return supported(array, "tensor()")
+
+
+def supported(array: Array, caller: str) -> Array:
+    """The array itself, if its dtype is one that minicnn computes or indexes with; TypeError otherwise."""
+    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+        return array
+    if array.dtype.kind in "iub":
+        return array
+    raise TypeError(
+        f"{caller}: dtype must be float32 or float64 (or an integer or bool for labels, indices and masks). "
+        f"Received: {array.dtype}. Convert with array.astype('float32')."
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Tensors anywhere within an index or a value, replaced by their arrays."""
+    if isinstance(value, Tensor):
+        return value.data
+    if isinstance(value, (tuple, list)):
+        return type(value)(_plain(part) for part in value)
+    return value
+
+
+# Last, because both are built on Tensor: the one place where imports look up, for the operators above.
+from minicnn import autograd  # noqa: E402
+from minicnn import functional as F  # noqa: E402
