@@ -1,9 +1,9 @@
 """The one backend interface: every kernel's signature, shapes, dtypes, formula and source.
 
 A backend is a module with these functions. Each obeys the same rules:
-C-contiguous float32 or float64 arrays in, new arrays of that dtype out; inputs are never written (the optimizer steps at
-the end excepted, whose purpose it is); the same bits on every run; no global state. Arguments come checked: a kernel
-trusts shapes and options, the functional layer above has refused the wrong ones.
+C-contiguous float32 or float64 arrays in, new arrays of that dtype out; inputs are never written (the optimizer steps
+at the end excepted, whose purpose it is); the same bits on every run; no global state. Arguments come checked: a
+kernel trusts shapes and options, the functional layer above has refused the wrong ones.
 
 Glossary  N batch, H W height and width of the input, C its channels, KH KW kernel size, F filters (output channels),
           OH OW height and width of the output, G groups. Images are NHWC, convolution kernels HWIO (KH, KW, C // G, F).
@@ -272,7 +272,7 @@ class Kernels(Protocol):
         momentum: float,
         nesterov: bool,
     ) -> None:
-        """v = momentum * v - lr * g; p += v, or with nesterov p += momentum * v - lr * g. No velocities: p -= lr * g."""
+        """v = momentum * v - lr * g; p += v, or (nesterov) p += momentum * v - lr * g. No velocities: p -= lr * g."""
         ...
 
     def rmsprop_step(

@@ -184,33 +184,33 @@ class Function:
         outputs = [_as_output(y, arrays, backend.xp) for y in (result if several else (result,))]
         if node._recording:
             tensors = [Tensor._wrap(y, node, index) for index, y in enumerate(outputs)]
-            node._record(args, tensors)
+            node._record(args, result if several else (result,), tensors)
         else:
             tensors = [Tensor._wrap(y) for y in outputs]
         return tuple(tensors) if several else tensors[0]
 
-    def _record(self, args: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+    def _record(self, args: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]) -> None:
         """Become a node of the graph: link to the inputs' nodes, place the saved arrays, number itself."""
         self.order = next(_creation_order)
         self.edges = [_edge_of(arg) if needed else None for arg, needed in zip(args, self.needs_input_grad, strict=True)]
         self.outputs = [(y.data.shape, y.data.dtype) for y in outputs]
         self.hooks: dict[int, list[Hook]] = {}
-        self._saved = [self._place(value, args, outputs) for value in self._to_save]
+        self._saved = [self._place(value, args, results, outputs) for value in self._to_save]
         del self._to_save
         if _mode.detect_anomaly:
             self._origin = "".join(traceback.format_list(traceback.extract_stack()[:-2]))
 
-    def _place(self, value: Any, args: Sequence[Any], outputs: Sequence[Tensor]) -> Any:
-        """Find a saved value among inputs and outputs: each tensor has an array object of its own, so `is` tells."""
+    def _place(self, value: Any, args: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]) -> Any:
+        """Find a saved value among inputs and results: each tensor has an array object of its own, so `is` tells."""
         if not hasattr(value, "dtype"):
             return value
         for arg in args:
             if isinstance(arg, Tensor) and arg.data is value:
                 return _Saved(value, arg, None, arg._version)
-        for index, output in enumerate(outputs):
-            if output.data is value:
-                return _Saved(value, None, index, output._version)
-        return _Saved(value, None, None, [0])
+        for index, result in enumerate(results):
+            if result is value:
+                return _Saved(outputs[index].data, None, index, outputs[index]._version)
+        return _Saved(self.xp.asarray(value), None, None, [0])
 
     def _release(self) -> None:
         """Let go of everything: arrays, links, attributes that forward set."""
@@ -276,8 +276,9 @@ def _walk(
     create_graph: bool,
     captured: _Captured | None,
 ) -> None:
-    """Push gradients from the roots to the leaves: into `.grad`, or into `captured` where that is given."""
+    """Push gradients from the roots to the leaves' `.grad`; or into `captured`, walking only where that leads."""
     tape = _Tape()
+    useful = None if captured is None else _paths_to({target for target, _ in captured}, roots)
     with set_grad_enabled(create_graph):
         for root, gradient in zip(roots, gradients, strict=True):
             tape.add(_edge_of(root), gradient)
@@ -290,12 +291,33 @@ def _walk(
                     if (id(target), index) in captured:
                         captured[id(target), index] = gradient
             if isinstance(target, Function):
+                target.needs_input_grad = tuple(
+                    [edge is not None and (useful is None or id(edge.target) in useful) for edge in target.edges]
+                )
+                if True not in target.needs_input_grad:
+                    continue
                 for edge, gradient in _differentiate(target, arrived):
                     tape.add(edge, gradient)
                 if not retain_graph:
                     target._release()
             elif captured is None and arrived[0] is not None:
                 target.grad = arrived[0] if target.grad is None else target.grad + arrived[0]
+
+
+def _paths_to(targets: set[int], roots: Sequence[Tensor]) -> set[int]:
+    """Ids of all nodes from which one of the targets (ids too) can be reached, and of the targets themselves."""
+    nodes: dict[int, Function] = {}
+    stack = [root.grad_fn for root in roots]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Function) and id(node) not in nodes:
+            nodes[id(node)] = node
+            stack += [edge.target for edge in _live(node).edges if edge is not None]
+    found = set(targets)
+    for node in sorted(nodes.values(), key=lambda node: node.order):  # what a node was computed from comes before it
+        if any(edge is not None and id(edge.target) in found for edge in node.edges):
+            found.add(id(node))
+    return found
 
 
 def _live(node: Function) -> Function:
@@ -329,7 +351,7 @@ def _differentiate(node: Function, arrived: list[Tensor | None]) -> Iterator[tup
             f"forward. Received: {len(gradients)}"
         )
     for position, (edge, gradient) in enumerate(zip(node.edges, gradients, strict=True)):
-        if edge is None or gradient is None:
+        if edge is None or gradient is None or not node.needs_input_grad[position]:
             continue
         if not isinstance(gradient, Tensor):
             raise TypeError(
@@ -343,7 +365,7 @@ def _differentiate(node: Function, arrived: list[Tensor | None]) -> Iterator[tup
                 f"{node._origin}"
             )
         if isinstance(edge.target, Tensor) and _is_borrowed(gradient, incoming, gradients):
-            gradient = Tensor._wrap(gradient.data.copy(), gradient.grad_fn, gradient._output_index)
+            gradient = gradient.clone()
         yield edge, gradient
 
 

@@ -1,0 +1,427 @@
+"""Layer: weights and a `call` that uses them; the base of every layer and model. Keras' names and rules.
+
+A layer is made with its options, gets its weights in `build` when the first input's shape is known, and computes in `call`.
+Layers and parameters set as attributes (lists of them too) are found and tracked in the order in which they were set.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minicnn import config, constraints, initializers, regularizers
+from minicnn.autograd import no_grad
+from minicnn.layers.symbolic import Node, Shape, SymbolicTensor, flatten, map_structure
+from minicnn.tensor import Tensor
+
+_names: Counter[str] = Counter()
+
+
+def unique_name(base: str) -> str:
+    """base, base_1, base_2, ...: as Keras names layers."""
+    count = _names[base]
+    _names[base] += 1
+    return base if count == 0 else f"{base}_{count}"
+
+
+def reset_names() -> None:
+    """Start the numbering of layer names afresh (keras.utils.clear_session)."""
+    _names.clear()
+
+
+def snake_case(name: str) -> str:
+    """Conv2D -> conv2d, MaxPooling2D -> max_pooling2d: Keras' default names."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+class Parameter(Tensor):
+    """A tensor that a layer owns: a weight that training changes, or a statistic that it only keeps."""
+
+    __slots__ = ("constraint", "name", "path", "regularizer", "trainable")
+
+    def __init__(
+        self,
+        data: Any,
+        name: str,
+        trainable: bool = True,
+        regularizer: Callable[[Tensor], Tensor] | None = None,
+        constraint: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__(data, requires_grad=trainable)
+        self.name, self.path = name, name
+        self.trainable, self.regularizer, self.constraint = trainable, regularizer, constraint
+
+    def assign(self, value: Any) -> None:
+        """Overwrite the values; the shape must be the same.
+
+        Raises ValueError for another shape.
+        """
+        array = np.asarray(value.data if isinstance(value, Tensor) else value)
+        if array.shape != self.shape:
+            raise ValueError(f"{self.path}: expected values of shape {self.shape}. Received: shape {array.shape}")
+        with no_grad():
+            self.copy_(array)
+
+    def __repr__(self) -> str:
+        return f"<Parameter {self.path} shape={self.shape}, dtype={self.dtype}>"
+
+
+class _Call(threading.local):
+    """Whether the layer call under way is for training; layers within layers inherit it."""
+
+    training: bool | None = None
+
+
+_call = _Call()
+
+
+class Layer:
+    """Base class of layers. Subclasses define `call`, and where they have weights `build`.
+
+        class Scale(Layer):
+            def build(self, input_shape):
+                self.factor = self.add_weight((input_shape[-1],), initializer="ones", name="factor")
+
+            def call(self, x):
+                return x * self.factor
+
+    trainable: whether training changes the weights; may be set later, and counts for all layers within.
+    name: unique within a model; made from the class name where none is given.
+    dtype: of the weights and of the computation, "float32" or "float64" (default: config.floatx()).
+    input_shape, batch_input_shape: shape of one sample, or with the batch, for the first layer of a Sequential.
+    """
+
+    def __init__(
+        self,
+        *,
+        trainable: bool = True,
+        name: str | None = None,
+        dtype: str | None = None,
+        input_shape: Sequence[int | None] | int | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
+        activity_regularizer: Any = None,
+    ) -> None:
+        self._weights: list[Parameter] = []
+        self._layers: list[Layer] = []
+        self._losses: list[Tensor] = []
+        self._nodes: list[Node] = []
+        self._trainable = trainable
+        self._build_shape: Any = None
+        self.built = False
+        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.dtype = dtype_name(dtype)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.batch_input_shape: Shape | None = None
+        if batch_input_shape is not None:
+            self.batch_input_shape = tuple(batch_input_shape)
+        elif input_shape is not None:
+            sample = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+            self.batch_input_shape = (None, *sample)
+
+    # ------------------------------------------------------------------------------------------------- to define
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights for inputs of this shape (batch first; a list of shapes for several inputs)."""
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output: tensors in, a tensor (or a list of tensors) out. May take `training`."""
+        raise TypeError(f"{type(self).__name__} must define call(self, inputs).")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Shape of the output for an input shape. The default runs `call` once on zeros."""
+        outputs = self._trial_run(input_shape)
+        return map_structure(lambda y: (None, *y.shape[1:]), outputs)
+
+    def _trial_run(self, input_shape: Any) -> Any:
+        def zeros(shape: Shape) -> Tensor:
+            return Tensor(np.zeros([1 if size is None else size for size in shape], self.dtype))
+
+        with no_grad():
+            return self.call(map_shapes(zeros, input_shape))
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs to make this layer again; plain data that fits into JSON."""
+        shape = {} if self.batch_input_shape is None else {"batch_input_shape": list(self.batch_input_shape)}
+        return {"name": self.name, "trainable": self.trainable, "dtype": self.dtype, **shape}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        """A layer from what `get_config` returned, with fresh weights."""
+        return cls(**config)
+
+    def get_build_config(self) -> dict[str, Any]:
+        """What `build` was called with: {"input_shape": ...}, or {} before that. Keras writes it into its files."""
+        return {} if self._build_shape is None else {"input_shape": self._build_shape}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Make the weights for the input shape that `get_build_config` wrote down."""
+        if not self.built and config.get("input_shape") is not None:
+            with no_grad():
+                self._build(map_shapes(tuple, config["input_shape"]))
+
+    # ------------------------------------------------------------------------------------------------- weights
+
+    def add_weight(
+        self,
+        shape: Sequence[int] = (),
+        initializer: Any = "glorot_uniform",
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str = "weight",
+        dtype: str | None = None,
+    ) -> Parameter:
+        """Make, track and return a parameter."""
+        values = initializers.get(initializer)(tuple(shape), dtype or self.dtype)
+        parameter = Parameter(
+            values, name, trainable and self.trainable, regularizers.get(regularizer), constraints.get(constraint)
+        )
+        parameter.trainable = trainable
+        parameter.path = f"{self.name}/{name}"
+        self._track(parameter)
+        return parameter
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Add a scalar to the training loss; call it from within `call`."""
+        self._losses.append(loss)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_layers" in self.__dict__ and not name.startswith("_"):
+            for leaf in flatten(value) if isinstance(value, (list, tuple, dict)) else [value]:
+                self._track(leaf)
+        object.__setattr__(self, name, value)
+
+    def _track(self, value: Any) -> None:
+        """Remember a parameter or a layer, once."""
+        if isinstance(value, Parameter) and not any(value is other for other in self._weights):
+            self._weights.append(value)
+        elif isinstance(value, Layer) and not any(value is other for other in self._layers):
+            self._layers.append(value)
+
+    def _flatten_layers(self) -> Iterator[Layer]:
+        """This layer and all within, each once."""
+        seen: set[int] = set()
+        stack: list[Layer] = [self]
+        while stack:
+            layer = stack.pop()
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer
+                stack.extend(reversed(layer._layers))
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """All parameters: this layer's own, trainable ones first, then those of the layers within. As Keras orders them."""
+        found: list[Parameter] = []
+        for layer in self._flatten_layers():
+            found += sorted(layer._weights, key=lambda parameter: not parameter.trainable)
+        return list({id(parameter): parameter for parameter in found}.values())
+
+    @property
+    def trainable_weights(self) -> list[Parameter]:
+        """Parameters that training changes; none of a frozen layer."""
+        return [parameter for parameter in self.weights if parameter.requires_grad]
+
+    @property
+    def non_trainable_weights(self) -> list[Parameter]:
+        """Frozen parameters and running statistics."""
+        return [parameter for parameter in self.weights if not parameter.requires_grad]
+
+    @property
+    def variables(self) -> list[Parameter]:
+        return self.weights
+
+    @property
+    def trainable_variables(self) -> list[Parameter]:
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Parameter]:
+        return self.non_trainable_weights
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes this layer. Setting it sets all layers within; compile again afterwards, as in Keras."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self._flatten_layers():
+            layer._trainable = bool(value)
+            for parameter in layer._weights:
+                parameter.requires_grad = bool(value) and parameter.trainable
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """Scalars to add to the loss: weight penalties, and what `add_loss` collected in the last call."""
+        collected = [loss for layer in self._flatten_layers() for loss in layer._losses]
+        penalties = [p.regularizer(p) for p in self.trainable_weights if p.regularizer is not None]
+        return collected + penalties
+
+    def get_weights(self) -> list[np.ndarray[Any, Any]]:
+        """Copies of all parameters as arrays, in the order of `weights`."""
+        return [np.array(parameter.data) for parameter in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Overwrite all parameters, in the order of `weights`.
+
+        Raises ValueError where the number or a shape differs; nothing is changed then.
+        """
+        own = self.weights
+        if len(weights) != len(own):
+            hint = "" if self.built else " It has none yet: build it by calling it on data, or give an input_shape."
+            raise ValueError(f"{self.name}: {len(own)} arrays of weights are expected. Received: {len(weights)}.{hint}")
+        for parameter, value in zip(own, weights, strict=True):
+            if np.shape(value) != parameter.shape:
+                raise ValueError(f"{parameter.path}: expected shape {parameter.shape}. Received: shape {np.shape(value)}")
+        for parameter, value in zip(own, weights, strict=True):
+            parameter.assign(value)
+
+    def count_params(self) -> int:
+        """Number of weights in all parameters."""
+        if not self.built:
+            raise ValueError(f"{self.name} has no weights yet: call it on data first, or give the model an input shape.")
+        return sum(parameter.numel() for parameter in self.weights)
+
+    # ------------------------------------------------------------------------------------------------- calling
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Build if this is the first time, then compute; on symbolic tensors only shapes are worked out.
+
+        training: True or False; where it is left out, that of the layer calling, else False.
+        """
+        symbolic = any(isinstance(leaf, SymbolicTensor) for leaf in flatten((args, kwargs)))
+        if not symbolic:
+            args = map_structure(self._to_tensor, args)
+        if not self.built:
+            with no_grad():
+                self._build(shape_of(args[0]) if args else None)
+        if symbolic:
+            return self._call_symbolic(args, kwargs)
+        return self._call_now(args, kwargs)
+
+    def _call_now(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        training = kwargs.pop("training", None)
+        before = _call.training
+        if training is None:
+            training = bool(before)
+        if before is None:  # the outermost call: what add_loss collected belongs to the last one
+            for layer in self._flatten_layers():
+                layer._losses.clear()
+        _call.training = training
+        try:
+            if _takes_training(type(self)):
+                kwargs["training"] = training
+            outputs = self.call(*args, **kwargs)
+        finally:
+            _call.training = before
+        if self.activity_regularizer is not None:
+            for output in flatten(outputs):
+                self.add_loss(self.activity_regularizer(output) / float(max(len(output), 1)))
+        return outputs
+
+    def _call_symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        outputs = map_shapes(lambda shape: SymbolicTensor(shape, self.dtype), self._output_shape(args))
+        self._nodes.append(Node(self, args, kwargs, outputs))
+        return outputs
+
+    def _output_shape(self, args: tuple[Any, ...]) -> Any:
+        """Shape of the output for these arguments, of which only the shapes matter."""
+        shapes = [shape_of(arg) for arg in args]
+        return self.compute_output_shape(*shapes[: max(1, _count_inputs(args))])
+
+    def _build(self, input_shape: Any) -> None:
+        self.build(input_shape)
+        self._build_shape = input_shape
+        self.built = True
+        self.trainable = self._trainable
+
+    def _to_tensor(self, value: Any) -> Any:
+        """Arrays as tensors; floating ones of the layer's dtype. Integers stay as they are: they may be indices."""
+        if isinstance(value, np.ndarray):
+            value = Tensor(value) if value.dtype in ("f4", "f8") or value.dtype.kind in "iub" else _reject(self, value)
+        if isinstance(value, Tensor) and value.data.dtype.kind == "f" and value.data.dtype != self.dtype:
+            return value.to(self.dtype)
+        return value
+
+    # ------------------------------------------------------------------------------------------------- graph
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input of the layer's one call."""
+        inputs = self._only_node().inputs
+        return inputs[0] if len(inputs) == 1 else inputs
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output of the layer's one call; Model(inputs, layer.output) reads a layer in the middle."""
+        return self._only_node().outputs
+
+    def _only_node(self) -> Node:
+        if not self._nodes:
+            raise AttributeError(f"{self.name} was never called on a symbolic tensor: it has no input or output yet.")
+        return self._nodes[0]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _reject(layer: Layer, value: np.ndarray[Any, Any]) -> Any:
+    raise TypeError(
+        f"{layer.name}: expected an array of float32 or float64 (or integers). Received: dtype {value.dtype}. "
+        "Convert with array.astype('float32')."
+    )
+
+
+@functools.cache
+def _takes_training(kind: type[Layer]) -> bool:
+    parameters = inspect.signature(kind.call).parameters
+    return "training" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _count_inputs(args: tuple[Any, ...]) -> int:
+    """How many positional arguments hold symbolic tensors."""
+    return sum(any(isinstance(leaf, SymbolicTensor) for leaf in flatten(arg)) for arg in args)
+
+
+def dtype_name(dtype: Any) -> str:
+    """ "float32" or "float64": config.floatx() for None. TypeError for anything else."""
+    if dtype is None:
+        return config.floatx()
+    if isinstance(dtype, dict):  # Keras writes a dtype policy into its files
+        dtype = dtype.get("config", {}).get("name", dtype)
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in ("float32", "float64"):
+        raise TypeError(f"dtype must be 'float32' or 'float64'. Received: {dtype!r}")
+    return name
+
+
+def shape_of(structure: Any) -> Any:
+    """Shapes of tensors (real or symbolic) in the same nest; other things become None."""
+    return map_structure(lambda leaf: tuple(leaf.shape) if hasattr(leaf, "shape") else None, structure)
+
+
+def is_shape(value: Any) -> bool:
+    """Whether this is one shape rather than a nest of shapes."""
+    return isinstance(value, (tuple, list)) and all(size is None or isinstance(size, (int, np.integer)) for size in value)
+
+
+def map_shapes(function: Callable[[Any], Any], shapes: Any) -> Any:
+    """`function` of each shape in a nest of shapes."""
+    if is_shape(shapes):
+        return function(tuple(shapes))
+    if isinstance(shapes, dict):
+        return {key: map_shapes(function, part) for key, part in shapes.items()}
+    return type(shapes)(map_shapes(function, part) for part in shapes)
