@@ -6,7 +6,7 @@ from minicnn.functional import *
 from minicnn.tensor import Tensor
 from minicnn.random import manual_seed
 from minicnn.backend import use_backend, current_backend, available_backends
-for _m in ("initializers","regularizers","constraints","activations","layers","losses","metrics","optimizers","schedules","callbacks","models","datasets","preprocessing","visualize","saving"):
+for _m in ("initializers","regularizers","constraints","activations","layers","losses","metrics","optimizers","schedules","callbacks","models","datasets","preprocessing","visualize","saving","utils"):
     with contextlib.suppress(ModuleNotFoundError, ImportError):
         __import__("minicnn." + _m)
 with contextlib.suppress(ModuleNotFoundError, ImportError):

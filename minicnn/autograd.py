@@ -257,7 +257,7 @@ class _Tape:
         slots = self.waiting.get(id(target))
         if slots is None:
             is_node = isinstance(target, Function)
-            slots = self.waiting[id(target)] = [None] * (len(target.outputs) if is_node else 1)
+            slots = self.waiting[id(target)] = [None] * (len(_live(target).outputs) if is_node else 1)
             # Every node is newer than all it was computed from, so falling creation order is a topological order;
             # leaves come last, when all of their gradient is there.
             heapq.heappush(self.queue, (-target.order if is_node else 1, id(target), target))
@@ -284,7 +284,7 @@ def _walk(
             tape.add(_edge_of(root), gradient)
         while tape.queue:
             target, arrived = tape.pop()
-            hooks = target._hooks if isinstance(target, Tensor) else _live(target).hooks
+            hooks = target._hooks if isinstance(target, Tensor) else target.hooks
             arrived = [g if g is None else _run_hooks(g, hooks.get(i, ())) for i, g in enumerate(arrived)]
             if captured is not None:
                 for index, gradient in enumerate(arrived):

@@ -70,7 +70,7 @@ def _labels(count: int, classes: int) -> Callable[[np.random.Generator], Any]:
 
 
 def _probabilities(rows: int, classes: int) -> Callable[[np.random.Generator], Any]:
-    return lambda rng: Tensor(rng.dirichlet(np.ones(classes), rows))
+    return lambda rng: rng.dirichlet(np.ones(classes), rows)
 
 
 def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:

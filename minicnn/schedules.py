@@ -1,7 +1,7 @@
-"""Learning-rate schedules: the rate as a function of the step. Names, arguments and formulas of keras.optimizers.schedules.
+"""Learning-rate schedules: the rate as a function of the step. Names and formulas of keras.optimizers.schedules.
 
-A schedule stands in for the number: `optimizers.SGD(learning_rate=CosineDecay(0.1, decay_steps=1000))`. `step` counts the
-optimizer's steps from 0. Rates are Python floats (Keras computes them in float32).
+A schedule stands in for the number: `optimizers.SGD(learning_rate=CosineDecay(0.1, decay_steps=1000))`. `step` counts
+the optimizer's steps from 0. Rates are Python floats (Keras computes them in float32).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from minicnn.functional.arguments import check_number, check_positive
@@ -105,7 +106,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
                 "PiecewiseConstantDecay: values must be one longer than boundaries, of which there is at least one. "
                 f"Received: boundaries={boundaries}, values={values}"
             )
-        if any(low >= high for low, high in zip(boundaries[:-1], boundaries[1:], strict=True)):
+        if any(low >= high for low, high in pairwise(boundaries)):
             raise ValueError(f"PiecewiseConstantDecay: boundaries must rise. Received: boundaries={boundaries}")
         for value in values:
             _check_rate(value, "PiecewiseConstantDecay: each value")
@@ -121,8 +122,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 class PolynomialDecay(LearningRateSchedule):
     """From the initial to the end rate in decay_steps: (initial - end) * (1 - step / decay_steps) ** power + end.
 
-    It stays at the end rate after that; with cycle=True decay_steps grows to its next multiple instead, so that the rate
-    jumps up and falls again.
+    It stays at the end rate after that; with cycle=True decay_steps grows to its next multiple instead, so that the
+    rate jumps up and falls again.
     """
 
     def __init__(
@@ -165,9 +166,9 @@ def _half_cosine(done: float, alpha: float) -> float:
 
 
 class CosineDecay(LearningRateSchedule):
-    """Half a cosine wave from the initial rate to alpha times it (Loshchilov and Hutter 2017), after an optional warmup.
+    """Half a cosine wave from the initial rate to alpha times it (Loshchilov and Hutter 2017), after a warmup if any.
 
-    warmup_target, warmup_steps: rise in a straight line from the initial rate to the target first, and decay from there.
+    warmup_target, warmup_steps: rise in a straight line from the initial rate to the target first, decay from there.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
 """Where the files of a dataset are found, and how they are fetched where they are not.
 
-Looked through in this order: the folder the caller names (then no other), `$MINICNN_DATA`, the user's cache, the network.
-In each place the dataset's own sub-folder (say mnist/) comes before the folder itself.
+The order of places: the folder the caller names (then no other), `$MINICNN_DATA`, the user's cache, the network. In each the dataset's own sub-folder (say mnist/) comes before the folder itself.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset's name for people, its folder's name, and its files. `note` says what else may be put in their place."""
+    """A dataset's name for people, its folder's name, and its files; `note` says what may be put in their place."""
 
     title: str
     folder: str

@@ -23,11 +23,9 @@ Operand: TypeAlias = Any
 
 def as_operand(value: Operand) -> Tensor | float | int | bool:
     """Tensors and Python numbers as they are, NumPy scalars as Python numbers, the rest as tensors."""
-    if isinstance(value, (Tensor, float, int)):
-        return value
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic):  # before float: numpy.float64 is one, but would widen float32 arrays
         return value.item()  # type: ignore[no-any-return]
-    return Tensor(value)
+    return value if isinstance(value, (Tensor, float, int)) else Tensor(value)
 
 
 def as_float(value: Operand, name: str) -> Tensor:

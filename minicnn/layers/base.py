@@ -1,6 +1,6 @@
 """Layer: weights and a `call` that uses them; the base of every layer and model. Keras' names and rules.
 
-A layer is made with its options, gets its weights in `build` when the first input's shape is known, and computes in `call`.
+A layer is made with its options, gets its weights in `build` when the first input's shape is known, computes in `call`.
 Layers and parameters set as attributes (lists of them too) are found and tracked in the order in which they were set.
 """
 
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minicnn import config, constraints, initializers, regularizers
 from minicnn.autograd import no_grad
+from minicnn.layers.input_spec import InputSpec
 from minicnn.layers.symbolic import Node, Shape, SymbolicTensor, flatten, map_structure
+from minicnn.registry import snake_case
 from minicnn.tensor import Tensor
 
 _names: Counter[str] = Counter()
@@ -34,13 +35,6 @@ def unique_name(base: str) -> str:
 def reset_names() -> None:
     """Start the numbering of layer names afresh (keras.utils.clear_session)."""
     _names.clear()
-
-
-def snake_case(name: str) -> str:
-    """Conv2D -> conv2d, MaxPooling2D -> max_pooling2d: Keras' default names."""
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 class Parameter(Tensor):
@@ -98,7 +92,14 @@ class Layer:
     name: unique within a model; made from the class name where none is given.
     dtype: of the weights and of the computation, "float32" or "float64" (default: config.floatx()).
     input_shape, batch_input_shape: shape of one sample, or with the batch, for the first layer of a Sequential.
+    input_dim: the same for samples of one axis.
     """
+
+    casts_integers = False
+    """Whether integer inputs are cast to the layer's dtype; otherwise they stay as they are: they may be indices."""
+
+    unsupported: ClassVar[dict[str, Any]] = {}
+    """Keras' arguments that this layer does not have, each with the one value that a config may hold."""
 
     def __init__(
         self,
@@ -108,6 +109,7 @@ class Layer:
         dtype: str | None = None,
         input_shape: Sequence[int | None] | int | None = None,
         batch_input_shape: Sequence[int | None] | None = None,
+        input_dim: int | None = None,
         activity_regularizer: Any = None,
     ) -> None:
         self._weights: list[Parameter] = []
@@ -120,17 +122,26 @@ class Layer:
         self.name = name or unique_name(snake_case(type(self).__name__))
         self.dtype = dtype_name(dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.input_spec: InputSpec | None = None
         self.batch_input_shape: Shape | None = None
+        input_shape = input_dim if input_shape is None else input_shape
         if batch_input_shape is not None:
             self.batch_input_shape = tuple(batch_input_shape)
         elif input_shape is not None:
             sample = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
             self.batch_input_shape = (None, *sample)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Whoever calls `build` (a layer may do so for the layers within), the layer counts as built afterwards."""
+        super().__init_subclass__(**options)
+        if "build" in vars(cls):
+            cls.build = _finishing(cls.build)  # type: ignore[method-assign]
+
     # ------------------------------------------------------------------------------------------------- to define
 
     def build(self, input_shape: Any) -> None:
         """Make the weights for inputs of this shape (batch first; a list of shapes for several inputs)."""
+        self._finish_build(input_shape)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output: tensors in, a tensor (or a list of tensors) out. May take `training`."""
@@ -150,12 +161,21 @@ class Layer:
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs to make this layer again; plain data that fits into JSON."""
-        shape = {} if self.batch_input_shape is None else {"batch_input_shape": list(self.batch_input_shape)}
-        return {"name": self.name, "trainable": self.trainable, "dtype": self.dtype, **shape}
+        config: dict[str, Any] = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype}
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
-        """A layer from what `get_config` returned, with fresh weights."""
+        """A layer from what `get_config` returned, here or in Keras, with fresh weights.
+
+        Raises ValueError where the config asks for something that only Keras has.
+        """
+        config = dict(config)
+        for name, value in cls.unsupported.items():
+            if (given := config.pop(name, value)) != value:
+                raise ValueError(f"{cls.__name__}: only {name}={value!r} can be read. Received: {name}={given!r}")
         return cls(**config)
 
     def get_build_config(self) -> dict[str, Any]:
@@ -166,7 +186,7 @@ class Layer:
         """Make the weights for the input shape that `get_build_config` wrote down."""
         if not self.built and config.get("input_shape") is not None:
             with no_grad():
-                self._build(map_shapes(tuple, config["input_shape"]))
+                self.build(map_shapes(tuple, config["input_shape"]))
 
     # ------------------------------------------------------------------------------------------------- weights
 
@@ -220,7 +240,7 @@ class Layer:
 
     @property
     def weights(self) -> list[Parameter]:
-        """All parameters: this layer's own, trainable ones first, then those of the layers within. As Keras orders them."""
+        """All parameters in Keras' order: this layer's own, trainable ones first, then those of the layers within."""
         found: list[Parameter] = []
         for layer in self._flatten_layers():
             found += sorted(layer._weights, key=lambda parameter: not parameter.trainable)
@@ -250,7 +270,7 @@ class Layer:
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes this layer. Setting it sets all layers within; compile again afterwards, as in Keras."""
+        """Whether training changes this layer. Setting it sets all layers within; compile again after that."""
         return self._trainable
 
     @trainable.setter
@@ -282,14 +302,14 @@ class Layer:
             raise ValueError(f"{self.name}: {len(own)} arrays of weights are expected. Received: {len(weights)}.{hint}")
         for parameter, value in zip(own, weights, strict=True):
             if np.shape(value) != parameter.shape:
-                raise ValueError(f"{parameter.path}: expected shape {parameter.shape}. Received: shape {np.shape(value)}")
+                raise ValueError(f"{parameter.path}: expected {parameter.shape}. Received: shape {np.shape(value)}")
         for parameter, value in zip(own, weights, strict=True):
             parameter.assign(value)
 
     def count_params(self) -> int:
         """Number of weights in all parameters."""
         if not self.built:
-            raise ValueError(f"{self.name} has no weights yet: call it on data first, or give the model an input shape.")
+            raise ValueError(f"{self.name} has no weights yet: call it on data, or give the model an input shape.")
         return sum(parameter.numel() for parameter in self.weights)
 
     # ------------------------------------------------------------------------------------------------- calling
@@ -302,9 +322,12 @@ class Layer:
         symbolic = any(isinstance(leaf, SymbolicTensor) for leaf in flatten((args, kwargs)))
         if not symbolic:
             args = map_structure(self._to_tensor, args)
+        input_shape = shape_of(args[0]) if args else None
+        if self.input_spec is not None:
+            self.input_spec.check(self.name, input_shape)
         if not self.built:
             with no_grad():
-                self._build(shape_of(args[0]) if args else None)
+                self._build(input_shape)
         if symbolic:
             return self._call_symbolic(args, kwargs)
         return self._call_now(args, kwargs)
@@ -340,17 +363,20 @@ class Layer:
         return self.compute_output_shape(*shapes[: max(1, _count_inputs(args))])
 
     def _build(self, input_shape: Any) -> None:
+        """Build for the first call."""
         self.build(input_shape)
+
+    def _finish_build(self, input_shape: Any) -> None:
         self._build_shape = input_shape
         self.built = True
         self.trainable = self._trainable
 
     def _to_tensor(self, value: Any) -> Any:
-        """Arrays as tensors; floating ones of the layer's dtype. Integers stay as they are: they may be indices."""
+        """Arrays as tensors; floating ones of the layer's dtype, integers too where the layer computes with them."""
         if isinstance(value, np.ndarray):
             value = Tensor(value) if value.dtype in ("f4", "f8") or value.dtype.kind in "iub" else _reject(self, value)
-        if isinstance(value, Tensor) and value.data.dtype.kind == "f" and value.data.dtype != self.dtype:
-            return value.to(self.dtype)
+        if isinstance(value, Tensor) and value.data.dtype != self.dtype:
+            return value.to(self.dtype) if value.data.dtype.kind == "f" or self.casts_integers else value
         return value
 
     # ------------------------------------------------------------------------------------------------- graph
@@ -373,6 +399,15 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _finishing(build: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(build)
+    def build_and_finish(self: Layer, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        self._finish_build(args[0] if args else kwargs.get("input_shape"))
+
+    return build_and_finish
 
 
 def _reject(layer: Layer, value: np.ndarray[Any, Any]) -> Any:
@@ -415,7 +450,9 @@ def shape_of(structure: Any) -> Any:
 
 def is_shape(value: Any) -> bool:
     """Whether this is one shape rather than a nest of shapes."""
-    return isinstance(value, (tuple, list)) and all(size is None or isinstance(size, (int, np.integer)) for size in value)
+    if not isinstance(value, (tuple, list)):
+        return False
+    return all(size is None or isinstance(size, (int, np.integer)) for size in value)
 
 
 def map_shapes(function: Callable[[Any], Any], shapes: Any) -> Any:

@@ -1,7 +1,6 @@
-"""Plots: a training run's curves, a confusion matrix, and grids of pictures, filters and feature maps.
+"""Plots of how a network trained and what it gets wrong: curves and a confusion matrix.
 
 Every function returns matplotlib's Figure and, where `path` is given, saves it as PNG, whole or not at all.
-Glossary: N pictures, H x W pixels, C channels, F filters of KH x KW weights.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from minicnn.visualize.figures import (
     TITLE,
     VERMILLION,
     PathLike,
-    bare,
     check_path,
     headline,
     new_figure,
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 _WIDTH = 8.6  # inches: 1,376 pixels, sharp at a README's 830
 _MAX_LABELLED_CLASSES = 20  # above it a confusion matrix shows colours without numbers
-_MAX_TILES = 16  # rows and columns of a grid of kernels
 
 
 def plot_history(history: Mapping[str, Sequence[float]], path: PathLike | None = None) -> Figure:

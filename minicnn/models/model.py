@@ -1,0 +1,216 @@
+"""Model: layers put together, that can be trained. Made of symbolic tensors, or by subclassing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from minicnn.autograd import no_grad
+from minicnn.layers.base import Layer, is_shape, map_shapes, unique_name
+from minicnn.layers.symbolic import SymbolicTensor, flatten
+from minicnn.models.functional import Graph, Nest
+from minicnn.models.graph_config import graph_config, graph_from_config
+from minicnn.models.summary import print_summary
+from minicnn.models.training import Trainer
+
+
+class Model(Trainer, Layer):
+    """A layer of layers that can be compiled, fitted, evaluated and saved. As keras.Model.
+
+    The functional way, for any graph of layers with one or more inputs and outputs (lists or dicts of them):
+
+        inputs = Input(shape=(28, 28, 1))
+        x = Conv2D(32, 3, activation="relu")(inputs)
+        outputs = Dense(10, activation="softmax")(Flatten()(x))
+        model = Model(inputs, outputs)
+
+    Inputs and outputs may lie in the middle of other models, whose layers and weights are then shared:
+    Model(model.input, model.get_layer("conv2d").output). A model is a layer, to be called in another one.
+
+    By subclassing, where the computation is not a fixed graph:
+
+        class Classifier(Model):
+            def __init__(self):
+                super().__init__()
+                self.dense = Dense(10, activation="softmax")
+
+            def call(self, x):
+                return self.dense(x)
+
+    Raises TypeError or ValueError where inputs and outputs are no tensors of one graph; see `functional.Graph`.
+    """
+
+    def __init__(
+        self,
+        inputs: Nest = None,
+        outputs: Nest = None,
+        name: str | None = None,
+        trainable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if (inputs is None) != (outputs is None):
+            raise ValueError("Model takes inputs and outputs together: Model(inputs, outputs).")
+        if name is None and inputs is not None and type(self) is Model:
+            name = unique_name("functional")
+        super().__init__(name=name, trainable=trainable, **kwargs)
+        self._graph: Graph | None = None
+        self._init_training()
+        if inputs is not None:
+            self._graph = Graph(inputs, outputs)
+            self._layers = list(self._graph.layers)
+            self._build_shape = _nest_of_shapes(self._graph.inputs)
+            self.built = True
+            if not trainable:
+                self.trainable = False
+
+    # ------------------------------------------------------------------------------------------------- computing
+
+    def call(self, inputs: Nest) -> Nest:
+        """Outputs for inputs. Subclasses define it; it may take `training`."""
+        graph = self._known_graph("call")
+        return graph.run(graph.fit_inputs(inputs))
+
+    def build(self, input_shape: Any) -> None:
+        """Make all weights for inputs of this shape, the batch first: a trial run on zeros.
+
+        Raises ValueError where the input shape leaves out a size that the layers need.
+        """
+        if self._graph is None:
+            with no_grad():
+                self._trial_run(input_shape)
+
+    def _build(self, input_shape: Any) -> None:
+        """The first call itself builds the layers within; only a subclass's own `build` is to be run before."""
+        if type(self).build is Model.build:
+            self._finish_build(input_shape)
+        else:
+            self.build(input_shape)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        if self._graph is None:
+            return super().compute_output_shape(input_shape)
+        return self._graph.output_shapes(input_shape)
+
+    # ------------------------------------------------------------------------------------------------- layers
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of which the model is made, inputs first."""
+        return list(self._layers)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of that name, or at that place in `layers`.
+
+        Raises ValueError where there is none, or where not exactly one of the two is given.
+        """
+        if (name is None) == (index is None):
+            raise ValueError(f"get_layer takes a name or an index. Received: name={name!r}, index={index!r}")
+        if index is not None:
+            if not -len(self.layers) <= index < len(self.layers):
+                raise ValueError(f"get_layer: the model has {len(self.layers)} layers. Received: index={index}")
+            return self.layers[index]
+        names = [layer.name for layer in self.layers]
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Its layers are {names}."
+            raise ValueError(f"the model has no layer of that name. Received: {name!r}. {hint}")
+        return self.layers[names.index(name)]
+
+    # ------------------------------------------------------------------------------------------------- the graph
+
+    @property
+    def is_functional(self) -> bool:
+        """Whether the model was made from symbolic inputs and outputs."""
+        return self._graph is not None
+
+    def _known_graph(self, wanted: str) -> Graph:
+        if self._graph is None:
+            raise ValueError(
+                f"{self.name}: {wanted} is not known. Make the model as Model(inputs, outputs), or define call(self, inputs) "
+                "in the subclass."
+            )
+        return self._graph
+
+    @property
+    def input(self) -> Nest:
+        """The symbolic input, or the nest of them."""
+        return self._known_graph("input").inputs
+
+    @property
+    def output(self) -> Nest:
+        """The symbolic output, or the nest of them."""
+        return self._known_graph("output").outputs
+
+    @property
+    def inputs(self) -> list[SymbolicTensor]:
+        """All symbolic inputs in a list."""
+        return flatten(self.input)
+
+    @property
+    def outputs(self) -> list[SymbolicTensor]:
+        """All symbolic outputs in a list."""
+        return flatten(self.output)
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape of the input, the batch first; a nest of shapes for several inputs."""
+        return _nest_of_shapes(self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        """Shape of the output, the batch first; a nest of shapes for several outputs."""
+        return _nest_of_shapes(self.output)
+
+    @property
+    def output_names(self) -> list[str] | None:
+        """Names of the outputs in logs, and in dicts of losses and targets: keys, else names of the layers they come from."""
+        if self._graph is None:
+            return None
+        if isinstance(self.output, dict):
+            return list(self.output)
+        return _distinct([tensor.node.layer.name for tensor in self.outputs if tensor.node is not None])
+
+    # ------------------------------------------------------------------------------------------------- as data and text
+
+    def get_config(self) -> dict[str, Any]:
+        """The model as plain data, in Keras 3's form: a functional one with its whole graph."""
+        if self._graph is None:
+            return super().get_config()
+        return {"name": self.name, "trainable": self.trainable, **graph_config(self._graph)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Model:
+        """A model from what `get_config` returned, here or in Keras 3, with fresh weights."""
+        if "input_layers" not in config:
+            return cls(**config)
+        inputs, outputs = graph_from_config(config, custom_objects)
+        return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+    ) -> None:
+        """Print a table of the layers: output shapes, numbers of parameters, and what each is connected to if that varies.
+
+        line_length: characters a line (default: as many as the table needs, at most the terminal's width).
+        print_fn: called with each line in place of printing. expand_nested: show the layers of models within.
+        show_trainable: add a column that says which layers are trained.
+        """
+        print_summary(self, line_length, print_fn, expand_nested, show_trainable)
+
+
+def _nest_of_shapes(tensors: Nest) -> Any:
+    if isinstance(tensors, SymbolicTensor):
+        return tensors.shape
+    if isinstance(tensors, dict):
+        return {key: _nest_of_shapes(part) for key, part in tensors.items()}
+    return [_nest_of_shapes(part) for part in tensors]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names with _1, _2, ... after those that came before."""
+    return [f"{name}_{count}" if (count := names[:place].count(name)) else name for place, name in enumerate(names)]
