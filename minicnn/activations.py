@@ -143,7 +143,7 @@ def get(identifier: Any) -> Activation:
             raise unknown_name("activation", identifier, known)
         return known[identifier]
     if inspect.isclass(identifier):
-        return identifier()  # type: ignore[no-any-return]
+        return get(identifier())
     if not callable(identifier):
         raise TypeError(f"activation must be a name, a config dict or a callable. Received: {identifier!r}")
     name = getattr(identifier, "__name__", "")

@@ -90,7 +90,8 @@ class Identity(Initializer):
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Values:
         if len(shape) != 2:
             raise ValueError(f"Identity makes matrices: the shape must have two axes. Received: shape={tuple(shape)}")
-        return (self.gain * np.eye(*shape)).astype(_dtype(dtype))
+        rows, columns = shape
+        return (self.gain * np.eye(rows, columns)).astype(_dtype(dtype))
 
     def get_config(self) -> dict[str, Any]:
         return {"gain": self.gain}

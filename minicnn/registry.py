@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -101,8 +101,9 @@ class Registry:
         }
 
 
-def unknown_name(kind: str, name: str, known: Mapping[str, Callable[..., Any]]) -> ValueError:
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that nobody knows, with the nearest known one."""
-    close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else f" Known: {sorted(set(known))}"
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else f" Known: {names}"
     return ValueError(f"there is no {kind} of that name. Received: {name!r}.{hint}")

@@ -86,7 +86,7 @@ def group_norm(x: Array, gamma: Array, beta: Array, groups: int, epsilon: float)
     for n, group in np.ndindex(mean.shape):
         members = _group_members(x.shape, n, group, groups)
         mean[n, group], var[n, group] = _mean_var(_read(x, members))
-        u = _standardize(_read(x, members), mean[n, group], var[n, group], epsilon)
+        u = _standardize(_read(x, members), float(mean[n, group]), float(var[n, group]), epsilon)
         for at, value in zip(members, u, strict=True):
             y[at] = float(gamma[_affine_index(gamma, at)]) * value + float(beta[_affine_index(beta, at)])
     return y, mean, var

@@ -108,8 +108,8 @@ def _split_groups(a: Array, groups: int) -> Array:
 
 
 def _join_groups(a: Array) -> Array:
-    """(G, ..., C/G) -> (..., C), the inverse of _split_groups."""
-    return np.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], a.shape[0] * a.shape[-1])
+    """(G, ..., C/G) -> (..., C), the inverse of _split_groups, contiguous."""
+    return np.ascontiguousarray(np.moveaxis(a, 0, -2)).reshape(*a.shape[1:-1], a.shape[0] * a.shape[-1])
 
 
 # ---------------------------------------------------------------------------------------------------- depthwise

@@ -305,12 +305,12 @@ def conv2d_transpose(
         )
     strides, dilation = pair(strides, f"{caller}: strides"), pair(dilation, f"{caller}: dilation")
     reach = window_reach(w.shape[:2], dilation)
-    size, crops = _transposed_size(x.shape[1:3], reach, strides, padding, output_padding)
+    size, crops = transposed_size(x.shape[1:3], reach, strides, padding, output_padding)
     y = _input_grad(x, w, size, Geometry(strides=strides, padding=crops, dilation=dilation, groups=1))
     return y if b is None else y + b
 
 
-def _transposed_size(
+def transposed_size(
     size: Pair, reach: Pair, strides: Pair, padding: Any, output_padding: int | Pair | None
 ) -> tuple[Pair, Padding2D]:
     """Size of a transposed convolution's output, and what is cut off the full one: ((top, bottom), (left, right))."""

@@ -9,18 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from minicnn import autograd
-from minicnn.kernels.contract import Array
 from minicnn.tensor import Tensor
-
-
-class Entry(autograd.Function):
-    """The identity, as a node of its own: where the twin begins and the walk over it ends, wherever its inputs are from."""
-
-    def forward(self, x: Array) -> Array:
-        return x
-
-    def backward(self, gy: Tensor) -> Tensor:
-        return gy
 
 
 def vjp(
@@ -30,12 +19,14 @@ def vjp(
 
     Called within a backward that is recorded itself, the gradients can be differentiated further.
     """
-    create_graph = autograd.is_grad_enabled()
+    recorded = autograd.is_grad_enabled()
     with autograd.enable_grad():
-        entries = [Entry.apply(x) for x in inputs]
+        # Stand-ins, because one input may have been computed from another: the walk must end at each of them.
+        entries = [x.reshape(x.shape) if recorded else x.detach().requires_grad_(x.requires_grad) for x in inputs]
         outputs = twin(*entries)
-    pairs = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if y.requires_grad]
     wanted = [entry for entry in entries if entry.requires_grad]
-    ys, gs = [y for y, _ in pairs], [g for _, g in pairs]
-    gradients = iter(autograd.grad(ys, wanted, gs, create_graph=create_graph, allow_unused=True))
+    pairs = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if y.requires_grad]
+    gradients = iter(
+        autograd.grad([y for y, _ in pairs], wanted, [g for _, g in pairs], create_graph=recorded, allow_unused=True)
+    )
     return tuple(next(gradients) if entry.requires_grad else None for entry in entries)

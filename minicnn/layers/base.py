@@ -369,7 +369,8 @@ class Layer:
     def _finish_build(self, input_shape: Any) -> None:
         self._build_shape = input_shape
         self.built = True
-        self.trainable = self._trainable
+        if not self._trainable:  # what `build` made is frozen too
+            self.trainable = False
 
     def _to_tensor(self, value: Any) -> Any:
         """Arrays as tensors; floating ones of the layer's dtype, integers too where the layer computes with them."""

@@ -257,8 +257,8 @@ class SeparableConv2D(_Convolution):
 class Conv2DTranspose(_Convolution):
     """Transposed convolution, which enlarges: (N, H, W, C) -> (N, OH, OW, F). As keras.layers.Conv2DTranspose.
 
-    padding: "valid" for OH = (H - 1) * stride + max(K, stride), "same" for OH = H * stride; output_padding chooses another
-    OH among those that a convolution of the same stride would bring down to H.
+    padding: "valid" for OH = (H - 1) * stride + max(K, stride), "same" for OH = H * stride; output_padding chooses
+    another OH among those that a convolution of the same stride would bring down to H.
     Weights: kernel (KH, KW, F, C), bias (F,).
     """
 

@@ -156,8 +156,8 @@ class Lambda(Layer):
 class Rescaling(Layer):
     """inputs * scale + offset, scale and offset being numbers or one a channel. As keras.layers.Rescaling.
 
-        Rescaling(1 / 255)            pixels to [0, 1]
-        Rescaling(1 / 127.5, -1)      pixels to [-1, 1]
+    Rescaling(1 / 255)            pixels to [0, 1]
+    Rescaling(1 / 127.5, -1)      pixels to [-1, 1]
     """
 
     casts_integers = True

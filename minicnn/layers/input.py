@@ -89,9 +89,9 @@ def Input(
 ) -> SymbolicTensor:
     """The symbolic tensor that stands for a model's data; see `InputLayer` for the arguments. As keras.Input.
 
-        inputs = Input(shape=(28, 28, 1))
-        outputs = Dense(10, activation="softmax")(Flatten()(inputs))
-        model = Model(inputs, outputs)
+    inputs = Input(shape=(28, 28, 1))
+    outputs = Dense(10, activation="softmax")(Flatten()(inputs))
+    model = Model(inputs, outputs)
     """
     layer = InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, name=name)
-    return layer.output  # type: ignore[no-any-return]
+    return layer.output

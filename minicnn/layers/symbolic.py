@@ -48,7 +48,7 @@ class SymbolicTensor:
         raise TypeError("a symbolic tensor cannot be iterated: it has no values yet.")
 
     def __array__(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("a symbolic tensor has no values: call the model on data first, or wrap the function in a Lambda.")
+        raise TypeError("a symbolic tensor has no values: call the model on data, or wrap the function in a Lambda.")
 
     # fmt: off
     def __add__(self, other: Any) -> Any: return _operator("add", self, other)

@@ -144,7 +144,7 @@ def categorical_crossentropy(
     y_true, y_pred = _matched(y_true, y_pred, caller)
     y_true = classes_last(y_true, axis)
     if logits is not None:
-        return F.cross_entropy(classes_last(logits, axis), y_true, label_smoothing, reduction="none")
+        return F.cross_entropy(classes_last(logits, axis), y_true, label_smoothing=label_smoothing, reduction="none")
     y_true = y_true * (1 - label_smoothing) + label_smoothing / y_true.shape[-1]
     return -(y_true * _log_probabilities(classes_last(y_pred, axis))).sum(-1)
 
@@ -249,7 +249,7 @@ def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Tensor:
 def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Tensor:
     """Mean over the last axis of d**2 / 2 up to |d| = delta, and of the straight line beyond (Huber 1964)."""
     t, y = _matched(y_true, y_pred, "huber")
-    return F.huber_loss(y, t, delta, reduction="none").mean(-1)
+    return F.huber_loss(y, t, delta=delta, reduction="none").mean(-1)
 
 
 def log_cosh(y_true: Any, y_pred: Any) -> Tensor:

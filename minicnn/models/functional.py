@@ -69,7 +69,7 @@ class Graph:
         Raises ValueError where an input is missing or has another shape, TypeError where one is not a tensor.
         """
         nest = self._in_order(inputs)
-        fitted = iter([_fitted(s, value) for s, value in zip(flatten(self.inputs), flatten(nest), strict=True)])
+        fitted = iter([fit_input(s, value) for s, value in zip(flatten(self.inputs), flatten(nest), strict=True)])
         return map_structure(lambda _: next(fitted), self.inputs)
 
     def _in_order(self, inputs: Nest) -> list[Any]:
@@ -116,7 +116,8 @@ def _run(nodes: Sequence[Node], values: dict[int, Any], unneeded: Sequence[Seque
 # --------------------------------------------------------------------------------------------------- fitting inputs
 
 
-def _fitted(symbol: SymbolicTensor, value: Any) -> Tensor:
+def fit_input(symbol: SymbolicTensor, value: Any) -> Tensor:
+    """`value` as the input `symbol` stands for: its dtype; a last axis of length 1 is added or taken away."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"the model's input {symbol.name!r} must be an array or a Tensor. Received: {type(value).__name__}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from minicnn.autograd import no_grad
-from minicnn.layers.base import Layer, is_shape, map_shapes, unique_name
+from minicnn.layers.base import Layer, unique_name
 from minicnn.layers.symbolic import SymbolicTensor, flatten
 from minicnn.models.functional import Graph, Nest
 from minicnn.models.graph_config import graph_config, graph_from_config
@@ -68,8 +68,11 @@ class Model(Trainer, Layer):
 
     def call(self, inputs: Nest) -> Nest:
         """Outputs for inputs. Subclasses define it; it may take `training`."""
-        graph = self._known_graph("call")
-        return graph.run(graph.fit_inputs(inputs))
+        if self._graph is None:
+            raise TypeError(
+                f"{type(self).__name__} must define call(self, inputs), or be made as Model(inputs, outputs)."
+            )
+        return self._graph.run(self._graph.fit_inputs(inputs))
 
     def build(self, input_shape: Any) -> None:
         """Make all weights for inputs of this shape, the batch first: a trial run on zeros.
@@ -124,23 +127,22 @@ class Model(Trainer, Layer):
         """Whether the model was made from symbolic inputs and outputs."""
         return self._graph is not None
 
-    def _known_graph(self, wanted: str) -> Graph:
+    def _known_graph(self) -> Graph:
         if self._graph is None:
-            raise ValueError(
-                f"{self.name}: {wanted} is not known. Make the model as Model(inputs, outputs), or define call(self, inputs) "
-                "in the subclass."
+            raise AttributeError(
+                f"{self.name} has no symbolic input and output: it was not made as Model(inputs, outputs)."
             )
         return self._graph
 
     @property
     def input(self) -> Nest:
         """The symbolic input, or the nest of them."""
-        return self._known_graph("input").inputs
+        return self._known_graph().inputs
 
     @property
     def output(self) -> Nest:
         """The symbolic output, or the nest of them."""
-        return self._known_graph("output").outputs
+        return self._known_graph().outputs
 
     @property
     def inputs(self) -> list[SymbolicTensor]:
@@ -164,7 +166,7 @@ class Model(Trainer, Layer):
 
     @property
     def output_names(self) -> list[str] | None:
-        """Names of the outputs in logs, and in dicts of losses and targets: keys, else names of the layers they come from."""
+        """Names of the outputs in logs and in dicts of losses and targets: keys, else the layers they come from."""
         if self._graph is None:
             return None
         if isinstance(self.output, dict):
@@ -194,7 +196,7 @@ class Model(Trainer, Layer):
         expand_nested: bool = False,
         show_trainable: bool = False,
     ) -> None:
-        """Print a table of the layers: output shapes, numbers of parameters, and what each is connected to if that varies.
+        """Print a table of the layers: output shapes, numbers of parameters, and in a branched model their connections.
 
         line_length: characters a line (default: as many as the table needs, at most the terminal's width).
         print_fn: called with each line in place of printing. expand_nested: show the layers of models within.

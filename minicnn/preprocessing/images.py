@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 
-_MODES = {"rgb": ("RGB",), "rgba": ("RGBA",), "grayscale": ("L", "I;16", "I")}  # grey of 16 and 32 bits is left as it is
+_MODES = {"rgb": ("RGB",), "rgba": ("RGBA",), "grayscale": ("L", "I;16", "I")}  # grey of 16 and 32 bits stays so
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
 
 
@@ -130,7 +130,7 @@ def save_img(
 ) -> None:
     """Save an array (H, W, C) as a picture, whole or not at all. Arguments and defaults as keras.utils.save_img.
 
-    path: a file's name, or a binary file to write to. file_format: "png", "jpeg" ...; without it the name's ending says.
+    path: a file's name, or a binary file to write to. file_format: "png", "jpeg" ...; else the name's ending says.
     kwargs: for Pillow's save, say quality=95.
 
     Raises ValueError for an unknown format and as array_to_img does.

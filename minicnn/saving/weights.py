@@ -53,7 +53,7 @@ def load_weights(model: Layer, path: str | os.PathLike[str]) -> None:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
             raise ValueError(f"{path} is damaged, or not a file of weights: {error}") from error
     keras_layout = path.suffix == ".h5"
-    _fill(model, found, keras_names(model) if keras_layout else readable_names(model), str(path))
+    fill(model, found, keras_names(model) if keras_layout else readable_names(model), str(path))
 
 
 def _by_ending(path: Path, functions: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -94,8 +94,8 @@ def keras_names(model: Layer, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _fill(model: Layer, found: Arrays, wanted: dict[str, Any], source: str) -> None:
-    """Check all arrays, then copy all."""
+def fill(model: Layer, found: Arrays, wanted: dict[str, Any], source: str) -> None:
+    """Check all arrays against the parameters wanted, then copy all; a ValueError before the first is copied."""
     arrays = {name: array for name, array in found.items() if not name.startswith("optimizer/")}
     missing, surplus = sorted(wanted.keys() - arrays.keys()), sorted(arrays.keys() - wanted.keys())
     if missing or surplus:
@@ -167,13 +167,22 @@ def write_keras_h5(file: Any, model: Layer, optimizer: Any = None) -> None:
 
 
 def read_h5(file: Any) -> Arrays:
-    """All arrays of an HDF5 file by their paths."""
+    """All arrays of an HDF5 file by their paths.
+
+    Raises ValueError where they would be far larger than the file, which no array of weights is.
+    """
     import h5py
 
     arrays: Arrays = {}
+    room = 20 * file.seek(0, os.SEEK_END) + (64 << 20)
+    file.seek(0)
 
     def keep(name: str, item: Any) -> None:
+        nonlocal room
         if isinstance(item, h5py.Dataset):
+            room -= item.nbytes
+            if room < 0:
+                raise ValueError(f"{name} of shape {item.shape} would be far larger than the file it is in")
             arrays[name] = item[()]
 
     with h5py.File(file, "r") as h5:

@@ -24,7 +24,7 @@ INK, MUTED, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
 
 TITLE, TEXT, SMALL = 12, 9.5, 8  # font sizes in points
 MARGIN = 0.25  # inches
-HEADER = 0.62  # inches that title and subtitle take
+HEADER = 0.72  # inches that title and subtitle take
 _DOTS_PER_INCH = 160
 
 
@@ -59,9 +59,7 @@ def place(figure: Figure, left: float, top: float, width: float, height: float) 
     """Axes at so many inches from the figure's left and top edges."""
     figure_width, figure_height = figure.get_size_inches()
     bottom = figure_height - top - height
-    return figure.add_axes(
-        (left / figure_width, bottom / figure_height, width / figure_width, height / figure_height)
-    )
+    return figure.add_axes((left / figure_width, bottom / figure_height, width / figure_width, height / figure_height))
 
 
 def headline(figure: Figure, title: str, subtitle: str, left: float = MARGIN) -> None:

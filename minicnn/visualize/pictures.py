@@ -96,8 +96,9 @@ def plot_filters(kernels: Any, path: PathLike | None = None) -> Figure:
     for axes, tile in zip(places, tiles, strict=True):
         axes.imshow(tile, cmap=_weight_colors(), vmin=0, vmax=1, interpolation="nearest")
         bare(axes, frame=FAINT)
-    colors = "grey is 0, full colour" if channels == 3 else "orange is negative, white 0, blue positive, full colour"
-    headline(figure, f"{filters} filters, {height}×{width}×{channels}", f"{colors} ±{limit:.2g}{_left_out(weights, len(tiles))}")
+    colors = "grey is 0" if channels == 3 else "orange is negative, white 0, blue positive"
+    subtitle = f"{colors}, full colour ±{limit:.2g}{_left_out(weights, len(tiles))}"
+    headline(figure, f"{filters} filters, {height}x{width}x{channels}", subtitle)
     return save(figure, path)
 
 
@@ -122,8 +123,8 @@ def _left_out(weights: np.ndarray, tiles: int) -> str:
 def plot_feature_maps(maps: Any, path: PathLike | None = None) -> Figure:
     """What a layer answers to one picture: maps (H, W, C) or (1, H, W, C), a tile a channel.
 
-    Each map is drawn on a scale of its own, dark to bright, since channels differ much in strength; a map with one value
-    everywhere, as of a dead filter, is grey. At most 256 maps are drawn.
+    Each map is drawn on a scale of its own, dark to bright, since channels differ much in strength; a map with one
+    value everywhere, as of a dead filter, is grey. At most 256 maps are drawn.
 
     Raises ValueError for another shape or values that are not finite.
     """
@@ -144,9 +145,10 @@ def plot_feature_maps(maps: Any, path: PathLike | None = None) -> Figure:
         axes.imshow(tile, cmap=_flat_color() if flat else "viridis", interpolation="nearest")
         bare(axes)
     flat_tiles = int((np.ptp(tiles, axis=(1, 2)) == 0).sum())
-    silent = f"; grey: {flat_tiles} that answer nothing" if flat_tiles else ""
+    silent = f"; grey: {flat_tiles} without an answer" if flat_tiles else ""
     few = "" if len(tiles) == channels else f"; the first {len(tiles)}"
-    headline(figure, f"{channels} feature maps, {height}×{width}", f"dark to bright, each on its own scale{silent}{few}")
+    subtitle = f"dark to bright, each on its own scale{silent}{few}"
+    headline(figure, f"{channels} feature maps, {height}x{width}", subtitle)
     return save(figure, path)
 
 
@@ -155,9 +157,10 @@ def _as_pictures(images: Any) -> np.ndarray:
     pictures = np.asarray(images)
     if pictures.ndim == 4 and pictures.shape[3] == 1:
         pictures = pictures[..., 0]
-    if pictures.ndim != 3 and not (pictures.ndim == 4 and pictures.shape[3] in (3, 4)) or not pictures.size:
+    in_color = pictures.ndim == 4 and pictures.shape[3] in (3, 4)
+    if not (pictures.ndim == 3 or in_color) or not pictures.size:
         raise ValueError(
-            f"plot_images: images must be (N, H, W) or (N, H, W, C) with C = 1, 3 or 4. Received shape: {pictures.shape}"
+            f"plot_images: images must be (N, H, W) or (N, H, W, C), C = 1, 3 or 4. Received shape: {pictures.shape}"
         )
     if pictures.dtype == np.uint8:
         return pictures / 255
@@ -168,8 +171,11 @@ def _as_pictures(images: Any) -> np.ndarray:
 
 
 def _columns(count: int) -> int:
-    """Columns of a grid about twice as wide as high."""
-    return min(_MAX_COLUMNS, math.ceil(math.sqrt(2 * count)))
+    """Columns of a grid about twice as wide as high, its last row full where that can be."""
+    wanted = min(_MAX_COLUMNS, math.ceil(math.sqrt(2 * count)))
+    low, high = math.ceil(0.7 * wanted), min(_MAX_COLUMNS, math.ceil(1.5 * wanted))
+    full = [columns for columns in range(low, high + 1) if count % columns == 0]
+    return min(full, key=lambda columns: abs(columns - wanted), default=wanted)
 
 
 def _tile_width(columns: int) -> float:

@@ -16,7 +16,6 @@ from minicnn.visualize.figures import (
     FAINT,
     HEADER,
     INK,
-    MARGIN,
     MUTED,
     SMALL,
     TEXT,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH = 8.6  # inches: 1,376 pixels, sharp at a README's 830
+_STRONG_ERROR = 0.05  # share of a row: where no error is larger, one of this size takes the full colour
 _MAX_LABELLED_CLASSES = 20  # above it a confusion matrix shows colours without numbers
 
 
@@ -52,11 +52,11 @@ def plot_history(history: Mapping[str, Sequence[float]], path: PathLike | None =
     metrics = list(dict.fromkeys(name.removeprefix("val_") for name in history))
     columns = min(len(metrics), 2)
     rows = math.ceil(len(metrics) / columns)
-    panel, labels, height = _WIDTH / columns, 1.15, 3.0  # inches; labels: the room at the right of the curves
-    figure = new_figure(_WIDTH, rows * height)
+    panel, height, labels = _WIDTH / 2, 3.0, 1.35  # inches; labels: the room at the right of the curves
+    figure = new_figure(columns * panel, rows * height)
     for index, metric in enumerate(metrics):
         row, column = divmod(index, columns)
-        axes = place(figure, column * panel + 0.6, row * height + 0.5, panel - 0.6 - labels, height - 1.0)
+        axes = place(figure, column * panel + 0.6, row * height + 0.5, panel - 0.6 - labels, height - 1.05)
         series = {"train": history.get(metric), "validation": history.get(f"val_{metric}")}
         _draw_curves(axes, metric, {name: values for name, values in series.items() if values is not None})
     return save(figure, path)
@@ -70,12 +70,13 @@ def _draw_curves(axes: Axes, metric: str, series: Mapping[str, Sequence[float]])
         color = BLUE if name == "train" else VERMILLION
         y = np.asarray(values, np.float64)
         epochs = np.arange(1, len(y) + 1)
-        axes.plot(epochs, y, color=color, linewidth=1.8, marker="o", markersize=3.5 if len(y) <= 30 else 0)
+        marker = 3.5 if len(y) <= 30 else 0
+        axes.plot(epochs, y, color=color, linewidth=1.8, marker="o", markersize=marker, clip_on=False)
         finite = np.flatnonzero(np.isfinite(y))
         if len(finite):
-            ends.append((y[finite[-1]], f"{name} {y[-1]:.4g}", color))
+            ends.append((y[finite[-1]], f"{name} {_short(y[-1])}", color))
     axes.set_title(metric.replace("_", " "), loc="left", size=TITLE, weight="bold", color=INK, pad=10)
-    axes.set_xlabel("epoch", size=TEXT, color=MUTED)
+    axes.set_xlabel("epoch", size=TEXT, color=MUTED, labelpad=6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.set_xlim(0.5 if len(epochs) == 1 else 1, max(len(epochs), 1.5))
@@ -86,6 +87,10 @@ def _draw_curves(axes: Axes, metric: str, series: Mapping[str, Sequence[float]])
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
     _label_ends(axes, ends)
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 10 else f"{value:.4g}"
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
@@ -110,7 +115,7 @@ def plot_confusion_matrix(
     """A confusion matrix: a row for each true class, a column for each predicted one.
 
     Right answers are blue, errors orange, both the stronger the larger their share of the row; the errors' colour is
-    scaled to the largest error, so that a good network's few errors are seen. The last column is each class's recall.
+    scaled to the largest of them, so that a good network's few are seen. At the right stands each class's recall.
 
     matrix: (K, K) counts, as `metrics.confusion_matrix` gives them. normalize: show percent of the row, not counts.
 
@@ -130,16 +135,17 @@ def plot_confusion_matrix(
     shares = np.divide(counts, rows, out=np.zeros_like(counts), where=rows > 0)
     names = [str(name) for name in class_names]
     longest = max(map(len, names))
-    left, top = 0.75 + 0.075 * longest, HEADER + 0.55 + (0.055 * longest if longest > 3 else 0)
+    left, top = 0.75 + 0.075 * longest, HEADER + 0.5 + (0.045 * longest if longest > 3 else 0)
     side = min(_WIDTH - left - 0.85, 0.62 * max(len(counts), 5))
-    figure = new_figure(left + side + 0.85, top + side + MARGIN)
+    figure = new_figure(left + side + 0.85, top + side + 0.4)
     axes = place(figure, left, top, side, side)
     axes.imshow(_confusion_colors(shares), aspect="equal", interpolation="nearest")
     if len(counts) <= _MAX_LABELLED_CLASSES:
         _write_cells(axes, counts, shares, normalize)
     _label_classes(axes, names, shares.diagonal(), slanted=longest > 3)
     right = counts.trace() / max(counts.sum(), 1)
-    headline(figure, f"{right:.2%} right".replace("%", " %"), f"{_count(counts.trace())} of {_count(counts.sum())}", left)
+    subtitle = f"{_count(counts.trace())} of {_count(counts.sum())}" + (", percent of each row" if normalize else "")
+    headline(figure, f"{100 * right:.2f} % right", subtitle, left)
     return save(figure, path)
 
 
@@ -149,7 +155,7 @@ def _confusion_colors(shares: np.ndarray) -> np.ndarray:
 
     right = np.eye(len(shares), dtype=bool)
     errors = np.where(right, 0, shares)
-    strength = np.where(right, 0.75 * shares, 0.85 * np.sqrt(errors / max(errors.max(), 1e-12)))[:, :, None]
+    strength = np.where(right, 0.75 * shares, 0.85 * (errors / max(errors.max(), _STRONG_ERROR)) ** 0.7)[:, :, None]
     full = np.where(right[:, :, None], to_rgb(BLUE), to_rgb(VERMILLION))
     return 1 - strength * (1 - full)
 
@@ -159,7 +165,7 @@ def _write_cells(axes: Axes, counts: np.ndarray, shares: np.ndarray, normalize: 
         if count == 0:
             continue
         text = f"{100 * shares[row, column]:.1f}" if normalize else _count(count)
-        color, weight = ("white", "bold") if row == column and shares[row, column] > 0.5 else (INK, "normal")
+        color, weight = ("white", "bold") if row == column and shares[row, column] > 0.75 else (INK, "normal")
         axes.text(column, row, text, ha="center", va="center", size=TEXT, color=color, weight=weight)
 
 
@@ -182,6 +188,9 @@ def _label_classes(axes: Axes, names: Sequence[str], recalls: np.ndarray, slante
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
     edge = len(names) - 0.5
-    axes.text(edge + 0.15, -0.75, "recall", size=SMALL, color=MUTED, va="bottom")
-    for row, recall in enumerate(recalls):
-        axes.text(edge + 0.15, row, f"{100 * recall:.1f} %", size=SMALL, color=MUTED, va="center")
+    notes = [(row, f"{100 * recall:.1f} %", 0) for row, recall in enumerate(recalls)]
+    for row, text, drop in [*notes, (edge, "recall", -8)]:
+        axes.annotate(
+            text, (edge, row), xytext=(8, drop), textcoords="offset points",
+            va="center", size=SMALL, color=MUTED, annotation_clip=False,
+        )  # fmt: skip

@@ -1,0 +1,43 @@
+"""`minicnn gradcheck [operation]`: a table of all operations, their gradients and gradients of gradients checked."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from minicnn.gradcheck import GradcheckReport
+from minicnn.samples import check_operations, find_samples
+
+
+def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    console = Console()
+    cases = sum(len(sample.options) for sample in find_samples(options.operation))
+    table = Table(title="Analytic gradients against central differences, float64", title_justify="left")
+    table.add_column("operation", no_wrap=True)
+    table.add_column("options", overflow="fold")
+    table.add_column("gradient: error", justify="right")
+    table.add_column("of the gradient: error", justify="right")
+    table.add_column("")
+    failures: list[GradcheckReport] = []
+    checks = check_operations(options.operation)
+    for sample, chosen, first, second in track(checks, "checking", cases, console=console, transient=True):
+        failures += [report for report in (first, second) if not report]
+        verdict = "[green]right[/]" if first and second else "[bold red]WRONG[/]"
+        table.add_row(sample.name, _words(chosen), _error(first), _error(second), verdict)
+    console.print(table)
+    for report in failures:
+        console.print(str(report), markup=False)
+    console.print(f"{cases} cases, {len(failures)} failures.")
+    return 1 if failures else 0
+
+
+def _words(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+def _error(report: GradcheckReport) -> str:
+    return "-" if report.worst is None else f"{report.worst.error:.1e}"

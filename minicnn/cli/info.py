@@ -1,0 +1,85 @@
+"""`minicnn info`: what computes here."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from minicnn.backend import available_backends, current_backend, implementation, kernel_names
+from minicnn.version import __version__
+
+_LIBRARIES = ("numpy", "numba", "pillow", "h5py", "safetensors", "rich", "matplotlib", "cupy-cuda13x", "onnx")
+
+
+def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, value in describe().items():
+        table.add_row(name, value)
+    Console().print(table)
+    return 0
+
+
+def describe() -> dict[str, str]:
+    """Name and value of each line."""
+    lines = {
+        "minicnn": __version__,
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "processor": f"{processor()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} threads",
+        "vector units": ", ".join(vector_units()) or "none known",
+        "BLAS of NumPy": blas(),
+        "backend": current_backend().name,
+    }
+    for name in available_backends():
+        lines[f"  {name}"] = kernels_of(name)
+    for library in _LIBRARIES:
+        lines[library] = version_of(library)
+    lines["datasets"] = os.environ.get("MINICNN_DATA", "MINICNN_DATA is not set")
+    return lines
+
+
+def kernels_of(backend: str) -> str:
+    """How many kernels a backend implements itself, and how many it takes from another."""
+    owners = Counter(implementation(kernel, backend).split(".")[2] for kernel in kernel_names())
+    return ", ".join(f"{count} kernels of {owner}" for owner, count in owners.most_common())
+
+
+def version_of(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "processor"
+
+
+def _configuration() -> dict[str, Any]:
+    return np.show_config(mode="dicts") or {}
+
+
+def blas() -> str:
+    built = _configuration().get("Build Dependencies", {}).get("blas", {})
+    return f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()
+
+
+def vector_units() -> list[str]:
+    """Instruction sets that NumPy found on this machine."""
+    found = _configuration().get("SIMD Extensions", {})
+    return [*found.get("baseline", []), *found.get("found", [])]
