@@ -1,16 +1,92 @@
-"""minicnn: temporary while modules land; the lead replaces this file."""
-import contextlib
-from minicnn import tensor as _tensor
-from minicnn.autograd import *
-from minicnn.functional import *
-from minicnn.tensor import Tensor
+"""minicnn: a deep-learning engine written from scratch on NumPy.
+
+    import minicnn
+    from minicnn import layers, models, datasets
+
+See `minicnn.functional` for the operations, `minicnn.layers` and `minicnn.models` for networks in Keras' manner,
+`minicnn.autograd` for how gradients are made, `minicnn.kernels` for the arithmetic underneath.
+"""
+
+from minicnn import (
+    activations,
+    backend,
+    callbacks,
+    config,
+    constraints,
+    datasets,
+    functional,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    preprocessing,
+    random,
+    regularizers,
+    saving,
+    schedules,
+    utils,
+    visualize,
+)
+from minicnn.autograd import (
+    Function,
+    detect_anomaly,
+    enable_grad,
+    grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from minicnn.backend import available_backends, current_backend, use_backend
+from minicnn.functional import *  # noqa: F403
+from minicnn.gradcheck import gradcheck, gradgradcheck
+from minicnn.layers import Input, Layer, Parameter
+from minicnn.models import Model, Sequential
 from minicnn.random import manual_seed
-from minicnn.backend import use_backend, current_backend, available_backends
-for _m in ("initializers","regularizers","constraints","activations","layers","losses","metrics","optimizers","schedules","callbacks","models","datasets","preprocessing","visualize","saving","utils"):
-    with contextlib.suppress(ModuleNotFoundError, ImportError):
-        __import__("minicnn." + _m)
-with contextlib.suppress(ModuleNotFoundError, ImportError):
-    from minicnn.layers import Input, Layer
-    from minicnn.models import Model, Sequential
-with contextlib.suppress(ModuleNotFoundError, ImportError):
-    from minicnn.gradcheck import gradcheck, gradgradcheck
+from minicnn.tensor import Tensor
+from minicnn.version import __version__
+
+__all__ = [
+    "Function",
+    "Input",
+    "Layer",
+    "Model",
+    "Parameter",
+    "Sequential",
+    "Tensor",
+    "__version__",
+    "activations",
+    "available_backends",
+    "backend",
+    "callbacks",
+    "config",
+    "constraints",
+    "current_backend",
+    "datasets",
+    "detect_anomaly",
+    "enable_grad",
+    "functional",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "initializers",
+    "is_grad_enabled",
+    "layers",
+    "losses",
+    "manual_seed",
+    "metrics",
+    "models",
+    "no_grad",
+    "optimizers",
+    "preprocessing",
+    "random",
+    "regularizers",
+    "saving",
+    "schedules",
+    "set_grad_enabled",
+    "use_backend",
+    "utils",
+    "visualize",
+    *functional.__all__,
+]

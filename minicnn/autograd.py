@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from minicnn.backend import common_backend
-from minicnn.kernels.contract import Array
+from minicnn.kernels.contract import Array, Kernels
 from minicnn.tensor import Tensor
 
 # --------------------------------------------------------------------------------------------------- modes
@@ -80,10 +80,10 @@ _creation_order = itertools.count()
 
 
 class Edge(NamedTuple):
-    """Where the gradient of one input goes: output `index` of a Function, or a leaf tensor; and what it must look like."""
+    """Where the gradient of an input goes: to an output of a Function, or to a leaf tensor; and what it must look like."""
 
     target: Function | Tensor
-    index: int
+    output: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -114,7 +114,7 @@ class _Saved:
 
 
 def _fingerprint(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1)) if array.size else 0
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
 
 
 class Function:
@@ -141,15 +141,24 @@ class Function:
     broadcasts = False
     """Whether arguments are broadcast and promoted against each other, as in x + y."""
 
+    kernels: Kernels
+    xp: Any
+    needs_input_grad: tuple[bool, ...]
+
+    order: int
+    edges: list[Edge | None]
+    outputs: list[tuple[tuple[int, ...], np.dtype[Any]]]
+    hooks: dict[int, list[Hook]]
+    _recording: bool
+    _to_save: tuple[Any, ...]
+    _saved: list[Any]
     _released = False
     _origin: str | None = None
-
-    needs_input_grad: tuple[bool, ...]
 
     def forward(self, *args: Any, **options: Any) -> Any:
         raise TypeError(f"{self.name} must define forward(self, *arrays).")
 
-    def backward(self, *gradients: Tensor) -> Any:
+    def backward(self, *gradients: Any, **options: Any) -> Any:
         raise TypeError(f"{self.name} must define backward(self, *gradients) to be differentiated.")
 
     @property
@@ -192,9 +201,11 @@ class Function:
     def _record(self, args: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]) -> None:
         """Become a node of the graph: link to the inputs' nodes, place the saved arrays, number itself."""
         self.order = next(_creation_order)
-        self.edges = [_edge_of(arg) if needed else None for arg, needed in zip(args, self.needs_input_grad, strict=True)]
+        self.edges = [
+            _edge_of(arg) if needed else None for arg, needed in zip(args, self.needs_input_grad, strict=True)
+        ]
         self.outputs = [(y.data.shape, y.data.dtype) for y in outputs]
-        self.hooks: dict[int, list[Hook]] = {}
+        self.hooks = {}
         self._saved = [self._place(value, args, results, outputs) for value in self._to_save]
         del self._to_save
         if _mode.detect_anomaly:
@@ -256,13 +267,13 @@ class _Tape:
         target = edge.target
         slots = self.waiting.get(id(target))
         if slots is None:
-            is_node = isinstance(target, Function)
-            slots = self.waiting[id(target)] = [None] * (len(_live(target).outputs) if is_node else 1)
             # Every node is newer than all it was computed from, so falling creation order is a topological order;
             # leaves come last, when all of their gradient is there.
-            heapq.heappush(self.queue, (-target.order if is_node else 1, id(target), target))
-        present = slots[edge.index]
-        slots[edge.index] = gradient if present is None else present + gradient
+            count, order = (len(_live(target).outputs), -target.order) if isinstance(target, Function) else (1, 1)
+            slots = self.waiting[id(target)] = [None] * count
+            heapq.heappush(self.queue, (order, id(target), target))
+        present = slots[edge.output]
+        slots[edge.output] = gradient if present is None else present + gradient
 
     def pop(self) -> tuple[Function | Tensor, list[Tensor | None]]:
         target = heapq.heappop(self.queue)[2]
@@ -287,9 +298,9 @@ def _walk(
             hooks = target._hooks if isinstance(target, Tensor) else target.hooks
             arrived = [g if g is None else _run_hooks(g, hooks.get(i, ())) for i, g in enumerate(arrived)]
             if captured is not None:
-                for index, gradient in enumerate(arrived):
-                    if (id(target), index) in captured:
-                        captured[id(target), index] = gradient
+                for i, whole in enumerate(arrived):
+                    if (id(target), i) in captured:
+                        captured[id(target), i] = whole
             if isinstance(target, Function):
                 target.needs_input_grad = tuple(
                     [edge is not None and (useful is None or id(edge.target) in useful) for edge in target.edges]
@@ -307,7 +318,7 @@ def _walk(
 def _paths_to(targets: set[int], roots: Sequence[Tensor]) -> set[int]:
     """Ids of all nodes from which one of the targets (ids too) can be reached, and of the targets themselves."""
     nodes: dict[int, Function] = {}
-    stack = [root.grad_fn for root in roots]
+    stack: list[Function | Tensor | None] = [root.grad_fn for root in roots]
     while stack:
         node = stack.pop()
         if isinstance(node, Function) and id(node) not in nodes:
@@ -423,6 +434,13 @@ def _initial_gradients(
     return made
 
 
+def _roots(outputs: Tensor | Sequence[Tensor], gradients: Any, caller: str) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs and their initial gradients as lists, where one of each may have been given."""
+    if isinstance(outputs, Tensor):
+        outputs, gradients = [outputs], None if gradients is None else [gradients]
+    return list(outputs), _initial_gradients(outputs, gradients, caller)
+
+
 def backward(
     outputs: Tensor | Sequence[Tensor],
     gradients: Tensor | Array | Sequence[Tensor | Array | None] | None = None,
@@ -434,9 +452,7 @@ def backward(
     gradients: the gradient of some scalar with respect to each output; may be left out for outputs of one element.
     retain_graph: keep the graph for a second walk (default: create_graph). create_graph: record the walk itself.
     """
-    many = isinstance(outputs, (list, tuple))
-    roots = list(outputs) if many else [outputs]
-    seeds = _initial_gradients(roots, gradients if many or gradients is None else [gradients], "backward()")
+    roots, seeds = _roots(outputs, gradients, "backward()")
     _walk(roots, seeds, create_graph if retain_graph is None else retain_graph, create_graph, None)
 
 
@@ -452,17 +468,15 @@ def grad(
 
     Raises RuntimeError where an input is not part of the graph, unless `allow_unused` (then its place holds None).
     """
-    many = isinstance(outputs, (list, tuple))
-    roots = list(outputs) if many else [outputs]
-    wanted = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-    seeds = _initial_gradients(roots, grad_outputs if many or grad_outputs is None else [grad_outputs], "grad()")
+    roots, seeds = _roots(outputs, grad_outputs, "grad()")
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     for tensor in wanted:
         if not tensor.requires_grad:
             raise RuntimeError(f"grad(): an input does not require a gradient. Received: {tensor!r}")
     edges = [_edge_of(tensor) for tensor in wanted]
-    captured: _Captured = {(id(edge.target), edge.index): None for edge in edges}
+    captured: _Captured = {(id(edge.target), edge.output): None for edge in edges}
     _walk(roots, seeds, create_graph if retain_graph is None else retain_graph, create_graph, captured)
-    found = tuple(captured[id(edge.target), edge.index] for edge in edges)
+    found = tuple(captured[id(edge.target), edge.output] for edge in edges)
     if not allow_unused and any(gradient is None for gradient in found):
         raise RuntimeError(
             f"grad(): input {found.index(None)} was not used to compute the outputs. Pass allow_unused=True to get None "

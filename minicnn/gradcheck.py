@@ -106,7 +106,9 @@ class _Problem:
     def values(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         return [np.array(y.data) for y in self.run(arrays)[1]]
 
-    def gradients(self, arrays: Sequence[np.ndarray[Any, Any]], cotangents: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    def gradients(
+        self, arrays: Sequence[np.ndarray[Any, Any]], cotangents: Sequence[Any]
+    ) -> list[np.ndarray[Any, Any]]:
         """Analytic gradients of sum(cotangent * output); zeros for an input that is not used."""
         leaves, outputs = self.run(arrays)
         pairs = [(y, v) for y, v in zip(outputs, cotangents, strict=True) if y.requires_grad]
@@ -120,6 +122,10 @@ class _Problem:
         arrays = list(self.point)
         arrays[position] = arrays[position] + step
         return self.values(arrays)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__qualname__", repr(function)))
 
 
 def _leaf(array: np.ndarray[Any, Any]) -> Tensor:
@@ -153,7 +159,7 @@ def gradcheck(
     """
     given = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     problem = _Problem(function, given)
-    report = GradcheckReport(name or getattr(function, "__qualname__", repr(function)), tolerance)
+    report = GradcheckReport(name or _name_of(function), tolerance)
     values = problem.values(problem.point)
     if not values:
         report.problems.append("the function returned no floating point tensor")
@@ -197,7 +203,7 @@ def gradgradcheck(function: Callable[..., Any], inputs: Sequence[Any] | Tensor, 
         outputs = result if isinstance(result, (tuple, list)) else [result]
         return [y for y in outputs if isinstance(y, Tensor) and y.dtype.kind == "f"]
 
-    options.setdefault("name", f"the gradient of {getattr(function, '__qualname__', repr(function))}")
+    options.setdefault("name", f"the gradient of {_name_of(function)}")
     return gradcheck(first_order, [Tensor(a) for a in problem.point] + cotangents, **options)
 
 
@@ -278,7 +284,9 @@ def _find_side_effects(problem: _Problem, rng: np.random.Generator) -> list[str]
         found.append("a second run gave other gradients")
     for (i, g), array in zip(enumerate(gradients), problem.point, strict=True):
         if g.shape != array.shape or g.dtype != array.dtype:
-            found.append(f"gradient {i} has shape {g.shape} and dtype {g.dtype}, its input {array.shape} and {array.dtype}")
+            found.append(
+                f"gradient {i} has shape {g.shape} and dtype {g.dtype}, its input {array.shape} and {array.dtype}"
+            )
     for a, b in itertools.combinations([*gradients, *problem.point], 2):
         if np.shares_memory(a, b):
             found.append("gradients share memory with each other or with an input")

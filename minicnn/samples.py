@@ -139,7 +139,9 @@ _SHAPES = [
     Sample("getitem by a mask", lambda x, mask: F.getitem(x, mask), _with(normal((5, 3)), _mask(5, 3))),
     Sample("put_item", lambda x: F.put_item(x, ([0, 2, 2],), (4, 3)), normal((3, 3))),
     Sample("repeat", lambda x: F.repeat(x, 2, 1, 3), normal((3, 2))),
-    Sample("repeat_interleave", F.repeat_interleave, normal((3, 2)), [{"repeats": 3, "dim": 0}, {"repeats": 2, "dim": 1}]),
+    Sample(
+        "repeat_interleave", F.repeat_interleave, normal((3, 2)), [{"repeats": 3, "dim": 0}, {"repeats": 2, "dim": 1}]
+    ),
     Sample("concatenate", lambda *xs, dim: F.concatenate(xs, dim), normal((2, 3), (2, 1), (2, 4)), [{"dim": 1}]),
     Sample("stack", lambda *xs, dim: F.stack(xs, dim), normal((2, 3), (2, 3)), [{"dim": 0}, {"dim": -1}]),
     Sample("split", F.split, normal((2, 7)), [{"sizes": 3, "dim": 1}, {"sizes": [1, 4, 2], "dim": -1}]),
@@ -192,7 +194,12 @@ _CONVOLUTIONS = [
         normal((2, 5, 6, 3), (3, 2, 3, 2), (6,)),
         [{}, {"strides": 2, "padding": "same"}, {"dilation": (1, 2)}],
     ),
-    Sample("separable_conv2d", F.separable_conv2d, normal((2, 4, 5, 3), (2, 3, 3, 2), (1, 1, 6, 4), (4,)), [{}, {"padding": "same"}]),
+    Sample(
+        "separable_conv2d",
+        F.separable_conv2d,
+        normal((2, 4, 5, 3), (2, 3, 3, 2), (1, 1, 6, 4), (4,)),
+        [{}, {"padding": "same"}],
+    ),
     Sample(
         "conv2d_transpose",
         F.conv2d_transpose,
@@ -226,8 +233,18 @@ _POOLS = [
     ),
     Sample("global_avg_pool2d", F.global_avg_pool2d, normal((2, 3, 5, 4)), [{}, {"keepdims": True}]),
     Sample("global_max_pool2d", F.global_max_pool2d, spaced((2, 3, 5, 4)), [{}, {"keepdims": True}]),
-    Sample("adaptive_avg_pool2d", F.adaptive_avg_pool2d, normal((2, 7, 5, 3)), [{"output_size": (3, 2)}, {"output_size": 4}]),
-    Sample("adaptive_max_pool2d", F.adaptive_max_pool2d, spaced((2, 7, 5, 3)), [{"output_size": (3, 2)}, {"output_size": 4}]),
+    Sample(
+        "adaptive_avg_pool2d",
+        F.adaptive_avg_pool2d,
+        normal((2, 7, 5, 3)),
+        [{"output_size": (3, 2)}, {"output_size": 4}],
+    ),
+    Sample(
+        "adaptive_max_pool2d",
+        F.adaptive_max_pool2d,
+        spaced((2, 7, 5, 3)),
+        [{"output_size": (3, 2)}, {"output_size": 4}],
+    ),
 ]
 
 _ACTIVATIONS = [
@@ -276,7 +293,9 @@ _DROPOUTS = [
 _REDUCED: list[dict[str, Any]] = [{}, {"reduction": "sum"}, {"reduction": "none"}]
 
 _LOSSES = [
-    Sample("cross_entropy", F.cross_entropy, _with(normal((5, 4)), _labels(5, 4)), [*_REDUCED, {"label_smoothing": 0.2}]),
+    Sample(
+        "cross_entropy", F.cross_entropy, _with(normal((5, 4)), _labels(5, 4)), [*_REDUCED, {"label_smoothing": 0.2}]
+    ),
     Sample(
         "cross_entropy of probabilities",
         F.cross_entropy,
@@ -290,12 +309,18 @@ _LOSSES = [
         lambda rng: [rng.standard_normal((5, 3)), rng.uniform(0.1, 0.9, (5, 3))],
         _REDUCED,
     ),
-    Sample("binary_cross_entropy", F.binary_cross_entropy, lambda rng: [rng.uniform(0.1, 0.9, (5, 3)), rng.uniform(0.1, 0.9, (5, 3))]),
+    Sample(
+        "binary_cross_entropy",
+        F.binary_cross_entropy,
+        lambda rng: [rng.uniform(0.1, 0.9, (5, 3)), rng.uniform(0.1, 0.9, (5, 3))],
+    ),
     Sample("mse_loss", F.mse_loss, normal((5, 3), (5, 3)), _REDUCED),
     Sample("l1_loss", F.l1_loss, lambda rng: [*spaced((5, 3))(rng), np.full((5, 3), 0.013)]),
     Sample("huber_loss", F.huber_loss, lambda rng: [*spaced((5, 3))(rng), np.zeros((5, 3))], [{}, {"delta": 0.52}]),
     Sample("hinge_loss", F.hinge_loss, lambda rng: [*spaced((5, 3))(rng), rng.choice([-1.0, 1.0], (5, 3))]),
-    Sample("squared_hinge_loss", F.squared_hinge_loss, lambda rng: [*spaced((5, 3))(rng), rng.choice([-1.0, 1.0], (5, 3))]),
+    Sample(
+        "squared_hinge_loss", F.squared_hinge_loss, lambda rng: [*spaced((5, 3))(rng), rng.choice([-1.0, 1.0], (5, 3))]
+    ),
 ]
 
 SAMPLES: dict[str, Sample] = {

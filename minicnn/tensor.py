@@ -51,7 +51,9 @@ class Tensor:
         "__weakref__", "_hooks", "_output_index", "_requires_grad", "_version", "data", "grad", "grad_fn", "logits",
     )  # fmt: skip
 
-    __array_ufunc__ = None  # `array * tensor` asks the tensor; `np.sin(tensor)` is refused rather than losing the gradient
+    __array_ufunc__ = (
+        None  # `array * tensor` asks the tensor; `np.sin(tensor)` is refused rather than losing the gradient
+    )
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:
         self.data: Array = _to_array(data, dtype)
@@ -115,7 +117,7 @@ class Tensor:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.data.dtype  # type: ignore[no-any-return]
+        return self.data.dtype
 
     def dim(self) -> int:
         return self.ndim
@@ -166,7 +168,7 @@ class Tensor:
         """The same memory as a NumPy array; read-only where the tensor takes part in a graph."""
         view = self.data.view()
         view.flags.writeable = view.flags.writeable and not self._requires_grad
-        return view  # type: ignore[no-any-return]
+        return view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -177,7 +179,7 @@ class Tensor:
         return self.data.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.data.__dlpack_device__()  # type: ignore[no-any-return]
+        return self.data.__dlpack_device__()
 
     def item(self) -> Any:
         """The one element as a Python number."""
@@ -385,7 +387,9 @@ def _to_array(data: Any, dtype: Any) -> Array:
     try:
         array = np.array(_plain(data) if isinstance(data, (list, tuple)) else data, dtype=wanted)
     except (ValueError, TypeError) as error:
-        raise type(error)(f"tensor(): expected an array or nested lists of numbers, all rows of one length. {error}") from None
+        raise type(error)(
+            f"tensor(): expected an array or nested lists of numbers, all rows of one length. {error}"
+        ) from None
     if wanted is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
         array = array.astype(DEFAULT_DTYPE)
     return supported(array, "tensor()")

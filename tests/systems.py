@@ -153,7 +153,9 @@ def d6(dropout: float = 0.0) -> Model:
 
 def d9() -> Model:
     model = Sequential()
-    model.add(Conv2D(16, kernel_size=(3, 3), strides=(2, 2), padding="same", activation="relu", input_shape=(128, 128, 1)))
+    model.add(
+        Conv2D(16, kernel_size=(3, 3), strides=(2, 2), padding="same", activation="relu", input_shape=(128, 128, 1))
+    )
     model.add(MaxPooling2D(pool_size=(2, 2), strides=(2, 2)))
     model.add(Flatten())
     model.add(Dense(512, activation="relu"))

@@ -42,7 +42,9 @@ def test_a_right_gradient_passes(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 3), (20, 20)], ids=["whole Jacobian", "random directions"])
 @pytest.mark.parametrize(
-    "wrong", [lambda g: g * 0, lambda g: -g, lambda g: g * 1.001, lambda g: g.T], ids=["zeroed", "negated", "scaled", "transposed"]
+    "wrong",
+    [lambda g: g * 0, lambda g: -g, lambda g: g * 1.001, lambda g: g.T],
+    ids=["zeroed", "negated", "scaled", "transposed"],
 )
 def test_a_wrong_gradient_fails(wrong: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(GradcheckError, match="FAILED"):

@@ -52,7 +52,9 @@ def turned(gradient: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda g: g * 0.0, lambda g: -g, lambda g: g * 1.01, turned], ids=["zeroed", "negated", "scaled", "reordered"]
+    "spoil",
+    [lambda g: g * 0.0, lambda g: -g, lambda g: g * 1.01, turned],
+    ids=["zeroed", "negated", "scaled", "reordered"],
 )
 @pytest.mark.parametrize(("function", "name"), VICTIMS, ids=[function.__name__ for function, _ in VICTIMS])
 def test_a_spoiled_backward_is_found(
@@ -70,7 +72,9 @@ def test_a_spoiled_backward_is_found(
     assert found_by_the_suite(name)
 
 
-@pytest.mark.parametrize(("function", "name"), [(elementwise.Add, "add"), (elementwise.Mul, "mul"), (elementwise.Where, "where")])
+@pytest.mark.parametrize(
+    ("function", "name"), [(elementwise.Add, "add"), (elementwise.Mul, "mul"), (elementwise.Where, "where")]
+)
 def test_a_forgotten_sum_over_broadcast_axes_is_found(
     function: type[Function], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ COUNTS = {
     "E10": (2_126_178, 2_126_178),
     "E11": (2_671_550, 2_669_758),
 }
-"""Weights in all, and trainable ones. E11's figure counts gamma and beta only; its running statistics are 1,792 more."""
+"""Weights in all, and trainable ones. E11's figure counts gamma and beta; its running statistics are 1,792 more."""
 
 
 @pytest.mark.parametrize(("name", "counts"), COUNTS.items(), ids=COUNTS)
@@ -92,9 +92,7 @@ def test_d9_has_the_weights_of_each_layer() -> None:
 def test_resnet50_v2_has_the_stages_of_v1_and_fewer_normalizations() -> None:
     """One normalization less in each of the 16 blocks' outputs, one more at the end; the convolutions are the same."""
     first, second = d13("v1"), d13("v2")
-    kernels = [
-        sorted(w.shape for w in model.weights if w.name in ("kernel", "bias")) for model in (first, second)
-    ]
+    kernels = [sorted(w.shape for w in model.weights if w.name in ("kernel", "bias")) for model in (first, second)]
     assert kernels[0] == kernels[1]
     assert second.output_shape == (None, 1000)
 

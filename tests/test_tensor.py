@@ -29,7 +29,9 @@ def test_numbers_get_their_dtype(data: Any, dtype: str) -> None:
     assert minicnn.tensor(data).dtype == dtype
 
 
-@pytest.mark.parametrize("data", [np.float16([1]), np.complex128([1]), np.array(["a"]), ["a"], [object()], np.array([None])])
+@pytest.mark.parametrize(
+    "data", [np.float16([1]), np.complex128([1]), np.array(["a"]), ["a"], [object()], np.array([None])]
+)
 def test_other_dtypes_are_refused(data: Any) -> None:
     with pytest.raises(TypeError, match="Received"):
         minicnn.tensor(data)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from minicnn.layers import (
     AveragePooling2D,
@@ -50,7 +50,7 @@ def mlp(input_shape: PictureShape = (28, 28, 1), classes: int = 10, dropout: flo
 
     dropout: rate after each hidden layer; 0 leaves dropout out.
     """
-    layers: list[Layer] = [Input(input_shape), Flatten()]
+    layers: list[Any] = [Input(input_shape), Flatten()]
     for _ in range(2):
         layers.append(Dense(512, activation="relu"))
         if dropout:
@@ -104,7 +104,7 @@ def deep_cnn(
     l2: penalty on the hidden dense layers' weights. dropout: rate after each pooling and between dense layers; with
     batch_norm both batch normalization and dropout follow each convolution instead.
     """
-    layers: list[Layer] = [Input(input_shape)]
+    layers: list[Any] = [Input(input_shape)]
     for filters, padding in ((128, "same"), (64, "valid")):
         for _ in range(2):
             layers.append(Conv2D(filters, 3, padding=padding, activation="relu"))
@@ -128,7 +128,7 @@ def _dropout(rate: float) -> list[Layer]:
 
 def fashion_cnn(input_shape: PictureShape = (28, 28, 1), classes: int = 10) -> Sequential:
     """Five convolutions of growing width and two dropouts. 1,413,834 weights on Fashion-MNIST."""
-    layers: list[Layer] = [
+    layers: list[Any] = [
         Input(input_shape),
         Conv2D(64, 7, padding="same", activation="relu"),
         MaxPooling2D(2),

@@ -71,7 +71,7 @@ def processor() -> str:
 
 
 def _configuration() -> dict[str, Any]:
-    return np.show_config(mode="dicts") or {}
+    return dict(np.show_config(mode="dicts") or {})
 
 
 def blas() -> str:

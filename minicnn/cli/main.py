@@ -25,7 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="train a network on pictures, save it and show what it learned",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    train.add_argument("--dataset", choices=_DATASETS, default="sample", help="sample: the 10,000 digits that come along")
+    train.add_argument(
+        "--dataset", choices=_DATASETS, default="sample", help="sample: the 10,000 digits that come along"
+    )
     train.add_argument("--data", metavar="FOLDER", help="where the dataset's files lie, if not in the usual places")
     train.add_argument("--model", default="first_convnet", help="name of a network in minicnn.applications")
     train.add_argument("--epochs", type=_positive, default=5, help="times through the training pictures")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import minicnn
-from minicnn import datasets, optimizers
+from minicnn import datasets, optimizers, utils
 from minicnn.applications import build_network
 from minicnn.atomic import atomic_write
 from minicnn.metrics import ConfusionMatrix
@@ -35,7 +35,7 @@ class Data(NamedTuple):
 def run(options: argparse.Namespace) -> int:
     if options.backend:
         minicnn.use_backend(options.backend)
-    minicnn.utils.set_random_seed(options.seed)
+    utils.set_random_seed(options.seed)
     data = load(options.dataset, options.data)
     print(
         f"{len(data.x_train):,} training and {len(data.x_test):,} test pictures of {options.dataset}, "
@@ -85,7 +85,10 @@ def show_mistakes(data: Data, probabilities: Pictures) -> None:
     """Print how often each class was right, and which classes were taken for each other most often."""
     matrix = confusion(data, probabilities)
     right = np.diag(matrix) / np.maximum(matrix.sum(axis=1), 1)
-    print("Right by class: " + "  ".join(f"{name} {share:.1%}" for name, share in zip(data.class_names, right, strict=True)))
+    print(
+        "Right by class: "
+        + "  ".join(f"{name} {share:.1%}" for name, share in zip(data.class_names, right, strict=True))
+    )
     wrong = matrix - np.diag(np.diag(matrix))
     pairs = np.dstack(np.unravel_index(np.argsort(-wrong, axis=None)[:3], wrong.shape))[0]
     told = [f"{data.class_names[i]} read as {data.class_names[j]} ({wrong[i, j]}x)" for i, j in pairs if wrong[i, j]]
@@ -101,7 +104,12 @@ def confusion(data: Data, probabilities: Pictures) -> Pictures:
 
 
 def save(
-    folder: Path, model: Sequential, history: dict[str, list[float]], options: argparse.Namespace, data: Data, accuracy: float
+    folder: Path,
+    model: Sequential,
+    history: dict[str, list[float]],
+    options: argparse.Namespace,
+    data: Data,
+    accuracy: float,
 ) -> list[str]:
     """Write the model, the history as a table, and what made them."""
     model.save(folder / "model.keras")

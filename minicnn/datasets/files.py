@@ -1,6 +1,7 @@
 """Where the files of a dataset are found, and how they are fetched where they are not.
 
-The order of places: the folder the caller names (then no other), `$MINICNN_DATA`, the user's cache, the network. In each the dataset's own sub-folder (say mnist/) comes before the folder itself.
+The order of places: the folder the caller names (then no other), `$MINICNN_DATA`, the user's cache, the network. In
+each of them the dataset's own sub-folder (say mnist/) comes before the folder itself.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ def _read_array(file: Any, path: Path, capacity: int) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if math.prod(max(length, 1) for length in shape) * dtype.itemsize > capacity:  # a zero must not hide the others
         raise ValueError(
-            f"{path}: the header claims {size:,} bytes, shape {shape}, but such a file holds at most {capacity:,}"
+            f"{path}: damaged or cut short: the header claims {size:,} bytes, shape {shape}, but a file of this size "
+            f"holds at most {capacity:,}"
         )
     data = file.read(size)
     if len(data) < size:

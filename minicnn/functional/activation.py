@@ -86,7 +86,7 @@ _DERIVATIVE_OF_D: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _activation(x: Tensor, name: ActivationName, alpha: float = 0.0) -> Tensor:
-    return Activation.apply(as_kernel_input(x, f"{name}: x"), name=name, alpha=alpha)  # type: ignore[no-any-return]
+    return Activation.apply(as_kernel_input(x, f"{name}: x"), name=name, alpha=alpha)
 
 
 def activation_backward(gy: Tensor, y: Tensor, name: ActivationName, alpha: float = 0.0) -> Tensor:
@@ -95,7 +95,7 @@ def activation_backward(gy: Tensor, y: Tensor, name: ActivationName, alpha: floa
     name: relu, relu6, leaky_relu, elu, sigmoid or tanh; alpha: the slope of leaky_relu, the scale of elu.
     """
     gy, y = as_kernel_input(gy, "activation_backward: gy"), as_kernel_input(y, "activation_backward: y")
-    return ActivationGrad.apply(gy, y, name=name, alpha=alpha)  # type: ignore[no-any-return]
+    return ActivationGrad.apply(gy, y, name=name, alpha=alpha)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ def selu(x: Tensor) -> Tensor:
 
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)), without overflow."""
-    return Softplus.apply(as_kernel_input(x, "softplus: x"))  # type: ignore[no-any-return]
+    return Softplus.apply(as_kernel_input(x, "softplus: x"))
 
 
 def softsign(x: Tensor) -> Tensor:
@@ -259,9 +259,9 @@ def _along(function: type[Function], x: Tensor, dim: int, caller: str) -> Tensor
     """A function of the last axis, along axis `dim`."""
     axis = normalize_dim(dim, x.ndim, caller)
     if axis == x.ndim - 1:
-        return function.apply(as_kernel_input(x, f"{caller}: x"))  # type: ignore[no-any-return]
+        return function.apply(as_kernel_input(x, f"{caller}: x"))
     rows = as_kernel_input(x.transpose(axis, -1), f"{caller}: x")
-    return function.apply(rows).transpose(axis, -1)  # type: ignore[no-any-return]
+    return function.apply(rows).transpose(axis, -1)
 
 
 def softmax(x: Tensor, dim: int = -1) -> Tensor:

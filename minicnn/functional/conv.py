@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 from minicnn.autograd import Function
 from minicnn.functional.activation import EPILOGUES, EpilogueName, activation_backward
 from minicnn.functional.arguments import as_kernel_input, check_choice, check_integer, check_same_dtype, check_shape
-from minicnn.functional.geometry import as_images, output_size, pair, resolve_padding, window_reach
+from minicnn.functional.geometry import as_images, image_size, output_size, pair, resolve_padding, window_reach
 from minicnn.kernels.contract import Array, Padding2D, Pair
 from minicnn.tensor import Tensor
 
@@ -57,8 +57,8 @@ class Conv2d(Function):
         x, w, y = self.saved_tensors
         if self.activation is not None:
             gy = activation_backward(gy, y, self.activation)
-        gx = _input_grad(gy, w, x.shape[1:3], self.geometry) if self.needs_input_grad[0] else None
-        gw = _weight_grad(x, gy, w.shape[:2], self.geometry) if self.needs_input_grad[1] else None
+        gx = _input_grad(gy, w, image_size(x), self.geometry) if self.needs_input_grad[0] else None
+        gw = _weight_grad(x, gy, _kernel_size(w), self.geometry) if self.needs_input_grad[1] else None
         gb = gy.sum((0, 1, 2)) if self.needs_input_grad[2] else None
         return gx, gw, gb
 
@@ -74,7 +74,7 @@ class Conv2dInputGrad(Function):
     def backward(self, ggx: Tensor) -> Any:
         gy, w = self.saved_tensors
         ggy = _conv(ggx, w, self.geometry) if self.needs_input_grad[0] else None
-        gw = _weight_grad(ggx, gy, w.shape[:2], self.geometry) if self.needs_input_grad[1] else None
+        gw = _weight_grad(ggx, gy, _kernel_size(w), self.geometry) if self.needs_input_grad[1] else None
         return ggy, gw
 
 
@@ -88,21 +88,21 @@ class Conv2dWeightGrad(Function):
 
     def backward(self, ggw: Tensor) -> Any:
         x, gy = self.saved_tensors
-        gx = _input_grad(gy, ggw, x.shape[1:3], self.geometry) if self.needs_input_grad[0] else None
+        gx = _input_grad(gy, ggw, image_size(x), self.geometry) if self.needs_input_grad[0] else None
         ggy = _conv(x, ggw, self.geometry) if self.needs_input_grad[1] else None
         return gx, ggy
 
 
 def _conv(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
-    return Conv2d.apply(*_contiguous(x, w), None, geometry=geometry)  # type: ignore[no-any-return]
+    return Conv2d.apply(*_contiguous(x, w), None, geometry=geometry)
 
 
 def _input_grad(gy: Tensor, w: Tensor, input_size: Pair, geometry: Geometry) -> Tensor:
-    return Conv2dInputGrad.apply(*_contiguous(gy, w), input_size=input_size, geometry=geometry)  # type: ignore[no-any-return]
+    return Conv2dInputGrad.apply(*_contiguous(gy, w), input_size=input_size, geometry=geometry)
 
 
 def _weight_grad(x: Tensor, gy: Tensor, kernel_size: Pair, geometry: Geometry) -> Tensor:
-    return Conv2dWeightGrad.apply(*_contiguous(x, gy), kernel_size=kernel_size, geometry=geometry)  # type: ignore[no-any-return]
+    return Conv2dWeightGrad.apply(*_contiguous(x, gy), kernel_size=kernel_size, geometry=geometry)
 
 
 def _contiguous(*tensors: Tensor) -> list[Tensor]:
@@ -118,6 +118,10 @@ def _kernel(w: Any, shape: str, caller: str) -> Tensor:
     if kernel.ndim != 4 or 0 in kernel.shape:
         raise ValueError(f"{caller}: w must have four axes {shape}, none empty. Received: shape {kernel.shape}")
     return kernel
+
+
+def _kernel_size(w: Tensor) -> Pair:
+    return w.shape[0], w.shape[1]
 
 
 def _geometry(
@@ -163,7 +167,7 @@ def conv2d(
     check_shape(b, w.shape[3:], "conv2d: b")
     if activation is not None:
         check_choice(activation, EPILOGUES, "conv2d: activation")
-    size, kernel_size = x.shape[1:3], w.shape[:2]
+    size, kernel_size = image_size(x), _kernel_size(w)
     geometry = _geometry(size, kernel_size, strides, padding, dilation, groups, "conv2d")
     if x.shape[3] != w.shape[2] * groups:
         raise ValueError(
@@ -172,7 +176,7 @@ def conv2d(
         )
     _check_divides(w.shape[3], groups, "filters", "conv2d")
     output_size(size, kernel_size, geometry["strides"], geometry["padding"], geometry["dilation"], "conv2d")
-    return Conv2d.apply(x, w, b, geometry=geometry, activation=activation)  # type: ignore[no-any-return]
+    return Conv2d.apply(x, w, b, geometry=geometry, activation=activation)
 
 
 def conv2d_input_grad(
@@ -192,7 +196,7 @@ def conv2d_input_grad(
     caller = "conv2d_input_grad"
     gy, w = as_images(gy, f"{caller}: gy"), _kernel(w, "(KH, KW, C // groups, F)", caller)
     check_same_dtype(caller, gy=gy, w=w)
-    size, kernel_size = pair(input_size, f"{caller}: input_size"), w.shape[:2]
+    size, kernel_size = pair(input_size, f"{caller}: input_size"), _kernel_size(w)
     geometry = _geometry(size, kernel_size, strides, padding, dilation, groups, caller)
     _check_divides(w.shape[3], groups, "filters", caller)
     outputs = output_size(size, kernel_size, geometry["strides"], geometry["padding"], geometry["dilation"], caller)
@@ -217,7 +221,7 @@ def conv2d_weight_grad(
     caller = "conv2d_weight_grad"
     x, gy = as_images(x, f"{caller}: x"), as_images(gy, f"{caller}: gy")
     check_same_dtype(caller, x=x, gy=gy)
-    window, size = pair(kernel_size, f"{caller}: kernel_size"), x.shape[1:3]
+    window, size = pair(kernel_size, f"{caller}: kernel_size"), image_size(x)
     geometry = _geometry(size, window, strides, padding, dilation, groups, caller)
     _check_divides(x.shape[3], groups, "channels", caller)
     _check_divides(gy.shape[3], groups, "filters", caller)
@@ -304,8 +308,8 @@ def conv2d_transpose(
             f"w {w.shape}"
         )
     strides, dilation = pair(strides, f"{caller}: strides"), pair(dilation, f"{caller}: dilation")
-    reach = window_reach(w.shape[:2], dilation)
-    size, crops = transposed_size(x.shape[1:3], reach, strides, padding, output_padding)
+    reach = window_reach(_kernel_size(w), dilation)
+    size, crops = transposed_size(image_size(x), reach, strides, padding, output_padding)
     y = _input_grad(x, w, size, Geometry(strides=strides, padding=crops, dilation=dilation, groups=1))
     return y if b is None else y + b
 

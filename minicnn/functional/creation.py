@@ -40,7 +40,9 @@ def from_dlpack(exporter: Any) -> Tensor:
     return from_numpy(np.from_dlpack(exporter))
 
 
-def full(shape: int | tuple[int, ...], value: Number, dtype: Any = DEFAULT_DTYPE, requires_grad: bool = False) -> Tensor:
+def full(
+    shape: int | tuple[int, ...], value: Number, dtype: Any = DEFAULT_DTYPE, requires_grad: bool = False
+) -> Tensor:
     """A tensor of one value."""
     made = Tensor._wrap(supported(np.full(sizes_of((shape,)), value, np.dtype(dtype)), "full"))
     return made.requires_grad_(requires_grad)

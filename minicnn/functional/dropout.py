@@ -22,7 +22,7 @@ class Dropout(Function):
     """Multiplication by a fixed random mask: linear, and its own adjoint."""
 
     def forward(self, x: Array, rate: float, seed: int, stream: int) -> Array:
-        self.options = {"rate": rate, "seed": seed, "stream": stream}
+        self.options: dict[str, Any] = {"rate": rate, "seed": seed, "stream": stream}
         return self.kernels.dropout(x, **self.options)
 
     def backward(self, gy: Tensor) -> Any:
@@ -40,7 +40,7 @@ def dropout(x: Tensor, rate: float = 0.5, training: bool = True, seed: int | Gen
     if not training or rate == 0:
         return x
     seed, stream = generator_for(seed).next_stream()
-    return Dropout.apply(x, rate=rate, seed=seed, stream=stream)  # type: ignore[no-any-return]
+    return Dropout.apply(x, rate=rate, seed=seed, stream=stream)
 
 
 def spatial_dropout2d(

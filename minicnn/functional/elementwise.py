@@ -24,7 +24,7 @@ Operand: TypeAlias = Any
 def as_operand(value: Operand) -> Tensor | float | int | bool:
     """Tensors and Python numbers as they are, NumPy scalars as Python numbers, the rest as tensors."""
     if isinstance(value, np.generic):  # before float: numpy.float64 is one, but would widen float32 arrays
-        return value.item()  # type: ignore[no-any-return]
+        return value.item()
     return value if isinstance(value, (Tensor, float, int)) else Tensor(value)
 
 
@@ -141,17 +141,17 @@ class Neg(Function):
 
 def add(a: Operand, b: Operand) -> Tensor:
     """a + b."""
-    return Add.apply(*_operands(a, b))  # type: ignore[no-any-return]
+    return Add.apply(*_operands(a, b))
 
 
 def sub(a: Operand, b: Operand) -> Tensor:
     """a - b."""
-    return Sub.apply(*_operands(a, b))  # type: ignore[no-any-return]
+    return Sub.apply(*_operands(a, b))
 
 
 def mul(a: Operand, b: Operand) -> Tensor:
     """a * b."""
-    return Mul.apply(*_operands(a, b))  # type: ignore[no-any-return]
+    return Mul.apply(*_operands(a, b))
 
 
 def div(a: Operand, b: Operand) -> Tensor:
@@ -160,17 +160,17 @@ def div(a: Operand, b: Operand) -> Tensor:
     if not any(isinstance(value, Tensor) and value.dtype.kind == "f" for value in (a, b)):
         a = as_float(a, "div")
         b = as_float(b, "div") if isinstance(b, Tensor) else b
-    return Div.apply(a, b)  # type: ignore[no-any-return]
+    return Div.apply(a, b)
 
 
 def pow(a: Operand, b: Operand) -> Tensor:
     """a ** b. The gradient with respect to b is that of a > 0 (0 where a is 0)."""
-    return Pow.apply(*_operands(a, b))  # type: ignore[no-any-return]
+    return Pow.apply(*_operands(a, b))
 
 
 def neg(x: Operand) -> Tensor:
     """-x."""
-    return Neg.apply(as_operand(x))  # type: ignore[no-any-return]
+    return Neg.apply(as_operand(x))
 
 
 # --------------------------------------------------------------------------------------------------- functions of one
@@ -254,17 +254,17 @@ class Clip(Function):
 
 def exp(x: Operand) -> Tensor:
     """e ** x."""
-    return Exp.apply(as_float(x, "exp"))  # type: ignore[no-any-return]
+    return Exp.apply(as_float(x, "exp"))
 
 
 def log(x: Operand) -> Tensor:
     """Natural logarithm."""
-    return Log.apply(as_float(x, "log"))  # type: ignore[no-any-return]
+    return Log.apply(as_float(x, "log"))
 
 
 def sqrt(x: Operand) -> Tensor:
     """Square root; its gradient at 0 is infinite."""
-    return Sqrt.apply(as_float(x, "sqrt"))  # type: ignore[no-any-return]
+    return Sqrt.apply(as_float(x, "sqrt"))
 
 
 def square(x: Operand) -> Tensor:
@@ -274,17 +274,17 @@ def square(x: Operand) -> Tensor:
 
 def abs(x: Operand) -> Tensor:
     """|x|; its gradient at 0 is 0."""
-    return Abs.apply(x if isinstance(x, Tensor) else Tensor(x))  # type: ignore[no-any-return]
+    return Abs.apply(x if isinstance(x, Tensor) else Tensor(x))
 
 
 def sin(x: Operand) -> Tensor:
     """Sine of radians."""
-    return Sin.apply(as_float(x, "sin"))  # type: ignore[no-any-return]
+    return Sin.apply(as_float(x, "sin"))
 
 
 def cos(x: Operand) -> Tensor:
     """Cosine of radians."""
-    return Cos.apply(as_float(x, "cos"))  # type: ignore[no-any-return]
+    return Cos.apply(as_float(x, "cos"))
 
 
 def clip(x: Operand, min: float | None = None, max: float | None = None) -> Tensor:
@@ -294,7 +294,7 @@ def clip(x: Operand, min: float | None = None, max: float | None = None) -> Tens
     """
     if min is None and max is None:
         raise ValueError("clip: at least one of min, max is needed. Received: min=None, max=None")
-    return Clip.apply(x if isinstance(x, Tensor) else Tensor(x), min, max)  # type: ignore[no-any-return]
+    return Clip.apply(x if isinstance(x, Tensor) else Tensor(x), min, max)
 
 
 def sign(x: Operand) -> Tensor:
@@ -360,14 +360,14 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     mask = condition if isinstance(condition, Tensor) else Tensor(condition)
     if mask.dtype.kind != "b":
         raise TypeError(f"where: condition must be bool (write x != 0). Received: dtype {mask.dtype}")
-    return Where.apply(mask, *_operands(a, b))  # type: ignore[no-any-return]
+    return Where.apply(mask, *_operands(a, b))
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
     """The larger of the two, elementwise; NaN wins."""
-    return Maximum.apply(*_operands(a, b))  # type: ignore[no-any-return]
+    return Maximum.apply(*_operands(a, b))
 
 
 def minimum(a: Operand, b: Operand) -> Tensor:
     """The smaller of the two, elementwise; NaN wins."""
-    return Minimum.apply(*_operands(a, b))  # type: ignore[no-any-return]
+    return Minimum.apply(*_operands(a, b))

@@ -111,3 +111,8 @@ def as_images(x: Any, name: str) -> Tensor:
     if 0 in images.shape:
         raise ValueError(f"{name} must not be empty: every axis needs a length of at least 1. Received: {images.shape}")
     return images
+
+
+def image_size(x: Tensor) -> Pair:
+    """(H, W) of images (N, H, W, C)."""
+    return x.shape[1], x.shape[2]

@@ -42,7 +42,7 @@ class MatMul(Function):
 
 def _product(a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool) -> Tensor:
     a, b = as_kernel_input(a, "matmul: a"), as_kernel_input(b, "matmul: b")
-    return MatMul.apply(a, b, transpose_a, transpose_b)  # type: ignore[no-any-return]
+    return MatMul.apply(a, b, transpose_a, transpose_b)
 
 
 def matmul(a: Operand, b: Operand) -> Tensor:
@@ -127,7 +127,7 @@ class EinSum(Function):
             if not any(letter in term for term in terms):  # summed away on its own: its gradient is the same along it
                 terms.append(letter)
                 factors.append(Tensor._wrap(self.xp.ones(self.sizes[letter], gy.dtype)))
-        return EinSum.apply(tuple(terms), self.inputs[position], *factors)  # type: ignore[no-any-return]
+        return EinSum.apply(tuple(terms), self.inputs[position], *factors)
 
 
 def einsum(equation: str, *operands: Tensor) -> Tensor:
@@ -149,11 +149,13 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
     if len(set(right)) != len(right) or not set(right) <= set("".join(terms)):
         raise ValueError(f"einsum: the result's letters must be distinct and occur on the left. Received: {equation!r}")
     for letter in set("".join(terms)):
-        sizes = {x.shape[i] for t, x in zip(terms, operands, strict=True) for i, other in enumerate(t) if other == letter}
+        sizes = {
+            x.shape[i] for t, x in zip(terms, operands, strict=True) for i, other in enumerate(t) if other == letter
+        }
         if len(sizes) != 1:
             raise ValueError(f"einsum: axis {letter!r} must have one length. Received: {sorted(sizes)} in {equation!r}")
     diagonals = [_diagonal(term, x) for term, x in zip(terms, operands, strict=True)]
-    return EinSum.apply(tuple(t for t, _ in diagonals), right, *[x for _, x in diagonals])  # type: ignore[no-any-return]
+    return EinSum.apply(tuple(t for t, _ in diagonals), right, *[x for _, x in diagonals])
 
 
 def _diagonal(term: str, x: Tensor) -> tuple[str, Tensor]:
@@ -167,4 +169,3 @@ def _diagonal(term: str, x: Tensor) -> tuple[str, Tensor]:
         for axis, letter in enumerate(term)
     )
     return letters, x[index]
-

@@ -1,7 +1,7 @@
 """Losses under PyTorch's names, on logits where that is the stable way.
 
 Glossary  M rows (all axes before the last), C classes (the last axis; PyTorch has them on axis 1).
-          reduction: "mean" of all losses, their "sum", or "none": a loss for each row (classes) or element (the others).
+          reduction: "mean" of all losses, their "sum", or "none": a loss for each row (classes), or for each element.
 """
 
 from __future__ import annotations

@@ -127,12 +127,12 @@ def batch_norm(
         if running_mean is not None and running_var is not None:
             _move(running_mean, mean, momentum)
             _move(running_var, var, momentum)
-        return y  # type: ignore[no-any-return]
+        return y
     if running_mean is None or running_var is None:
         raise ValueError("batch_norm: training=False needs running_mean and running_var. Received: None")
     check_same_dtype("batch_norm", x=x, running_mean=running_mean, running_var=running_var)
     statistics = running_mean.detach(), running_var.detach()
-    return BatchNormInference.apply(x, gamma, beta, *statistics, epsilon=epsilon)  # type: ignore[no-any-return]
+    return BatchNormInference.apply(x, gamma, beta, *statistics, epsilon=epsilon)
 
 
 def _move(running: Tensor, batch: Tensor, momentum: float) -> None:
@@ -259,7 +259,7 @@ def layer_norm(
 
 class LocalResponseNorm(Function):
     def forward(self, x: Array, size: int, alpha: float, beta: float, k: float) -> Array:
-        self.options = {"size": size, "alpha": alpha, "beta": beta, "k": k}
+        self.options: dict[str, Any] = {"size": size, "alpha": alpha, "beta": beta, "k": k}
         self.save_for_backward(x)
         return self.kernels.local_response_norm(x, **self.options)
 
@@ -305,4 +305,4 @@ def local_response_norm(x: Tensor, size: int = 5, alpha: float = 1e-4, beta: flo
     check_number(alpha, "local_response_norm: alpha", 0, math.inf, "[)")
     check_number(beta, "local_response_norm: beta", -math.inf, math.inf, "()")
     check_positive(k, "local_response_norm: k")
-    return LocalResponseNorm.apply(x, size=size, alpha=alpha, beta=beta, k=k)  # type: ignore[no-any-return]
+    return LocalResponseNorm.apply(x, size=size, alpha=alpha, beta=beta, k=k)

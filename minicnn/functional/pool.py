@@ -14,7 +14,7 @@ from typing import Any
 from minicnn.autograd import Function
 from minicnn.backend import backend_of
 from minicnn.functional.arguments import as_kernel_input
-from minicnn.functional.geometry import as_images, ceil_mode_padding, output_size, pair, resolve_padding
+from minicnn.functional.geometry import as_images, ceil_mode_padding, image_size, output_size, pair, resolve_padding
 from minicnn.functional.linalg import matmul
 from minicnn.functional.shape import pad
 from minicnn.kernels.contract import Array, Padding2D, Pair
@@ -77,12 +77,12 @@ class Gather2d(Function):
 def scatter2d(gy: Tensor, where: Array, input_size: Pair) -> Tensor:
     """gy, where (N, OH, OW, C), input_size (H, W) -> (N, H, W, C), the adjoint of gather2d."""
     gy = as_kernel_input(gy, "scatter2d: gy")
-    return Scatter2d.apply(gy, where=where, input_size=input_size)  # type: ignore[no-any-return]
+    return Scatter2d.apply(gy, where=where, input_size=input_size)
 
 
 def gather2d(x: Tensor, where: Array) -> Tensor:
     """x (N, H, W, C), where (N, OH, OW, C) -> (N, OH, OW, C)."""
-    return Gather2d.apply(as_kernel_input(x, "gather2d: x"), where=where)  # type: ignore[no-any-return]
+    return Gather2d.apply(as_kernel_input(x, "gather2d: x"), where=where)
 
 
 # --------------------------------------------------------------------------------------------------- average
@@ -95,7 +95,7 @@ class AvgPool2d(Function):
 
     def backward(self, gy: Tensor) -> Tensor:
         gy = as_kernel_input(gy, "avg_pool2d: gy")
-        return AvgPool2dBackward.apply(gy, input_size=self.input_size, geometry=self.geometry)  # type: ignore[no-any-return]
+        return AvgPool2dBackward.apply(gy, input_size=self.input_size, geometry=self.geometry)
 
 
 class AvgPool2dBackward(Function):
@@ -110,7 +110,7 @@ class AvgPool2dBackward(Function):
 
 
 def _average(x: Tensor, window: Pair, strides: Pair, padding: Padding2D) -> Tensor:
-    return AvgPool2d.apply(x, window=window, strides=strides, padding=padding)  # type: ignore[no-any-return]
+    return AvgPool2d.apply(x, window=window, strides=strides, padding=padding)
 
 
 # --------------------------------------------------------------------------------------------------- public
@@ -132,8 +132,8 @@ def max_pool2d(
     Raises ValueError where x is not 4-D, the window larger than the padded input or not larger than the padding.
     """
     x = as_images(x, "max_pool2d: x")
-    window, strides, padding = _geometry(x.shape[1:3], window, strides, padding, ceil_mode, "max_pool2d")
-    return MaxPool2d.apply(x, window=window, strides=strides, padding=padding)  # type: ignore[no-any-return]
+    window, strides, padding = _geometry(image_size(x), window, strides, padding, ceil_mode, "max_pool2d")
+    return MaxPool2d.apply(x, window=window, strides=strides, padding=padding)
 
 
 def avg_pool2d(
@@ -150,8 +150,8 @@ def avg_pool2d(
     What ceil_mode adds is never counted, in PyTorch either.
     """
     x = as_images(x, "avg_pool2d: x")
-    window, strides, padding = _geometry(x.shape[1:3], window, strides, padding, False, "avg_pool2d")
-    extended = ceil_mode_padding(x.shape[1:3], window, strides, padding) if ceil_mode else padding
+    window, strides, padding = _geometry(image_size(x), window, strides, padding, False, "avg_pool2d")
+    extended = ceil_mode_padding(image_size(x), window, strides, padding) if ceil_mode else padding
     if not count_include_pad:
         return _average(x, window, strides, extended)
     beyond = tuple((0, wide[1] - narrow[1]) for wide, narrow in zip(extended, padding, strict=True))
@@ -202,7 +202,7 @@ def adaptive_max_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
     Bin i spans rows floor(i * H / OH) to ceil((i + 1) * H / OH); neighbours overlap where H does not divide.
     """
     size = pair(output_size, "adaptive_max_pool2d: output_size")
-    return AdaptiveMaxPool2d.apply(as_images(x, "adaptive_max_pool2d: x"), size=size)  # type: ignore[no-any-return]
+    return AdaptiveMaxPool2d.apply(as_images(x, "adaptive_max_pool2d: x"), size=size)
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:

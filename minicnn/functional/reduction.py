@@ -91,7 +91,7 @@ class CumSum(Function):
 @_numpy_names
 def sum(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Sum over axes. Bools are counted."""
-    return Sum.apply(x, _axes(dim, x.ndim, "sum"), keepdim)  # type: ignore[no-any-return]
+    return Sum.apply(x, _axes(dim, x.ndim, "sum"), keepdim)
 
 
 @_numpy_names
@@ -122,7 +122,7 @@ def _extreme(x: Tensor, dim: Dims, keepdim: bool, largest: bool, caller: str) ->
     axes = _axes(dim, x.ndim, caller)
     if _count(x, axes) == 0:
         raise ValueError(f"{caller}: an empty axis has no extreme. Received: shape {x.shape}, dim={dim}")
-    return Extreme.apply(x, axes, keepdim, largest)  # type: ignore[no-any-return]
+    return Extreme.apply(x, axes, keepdim, largest)
 
 
 @_numpy_names
@@ -176,7 +176,7 @@ def isfinite(x: Tensor) -> Tensor:
 @_numpy_names
 def cumsum(x: Tensor, dim: int = 0) -> Tensor:
     """Running sum along one axis."""
-    return CumSum.apply(x, normalize_dim(dim, x.ndim, "cumsum"))  # type: ignore[no-any-return]
+    return CumSum.apply(x, normalize_dim(dim, x.ndim, "cumsum"))
 
 
 def _without_gradient(name: str, x: Tensor, dim: Dims, keepdim: bool) -> Tensor:

@@ -133,7 +133,8 @@ class PutItem(Function):
 def _names_each_element_once(index: Index) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     return all(
-        part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) or _is_mask(part) for part in parts
+        part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) or _is_mask(part)
+        for part in parts
     )
 
 
@@ -152,19 +153,19 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     supported(np.empty(0, wanted), "cast")
     if wanted.kind != "f" or x.dtype.kind != "f":
         return Tensor._wrap(x.data.astype(wanted))
-    return Cast.apply(x, wanted)  # type: ignore[no-any-return]
+    return Cast.apply(x, wanted)
 
 
 def clone(x: Tensor) -> Tensor:
     """A copy with memory of its own; the gradient passes through."""
-    return Clone.apply(x)  # type: ignore[no-any-return]
+    return Clone.apply(x)
 
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same elements in C order under another shape; one size may be -1."""
     sizes = sizes_of(shape)
     try:
-        return Reshape.apply(x, sizes)  # type: ignore[no-any-return]
+        return Reshape.apply(x, sizes)
     except ValueError:
         raise ValueError(f"reshape: shape must hold the {x.numel()} elements of {x.shape}. Received: {sizes}") from None
 
@@ -182,7 +183,7 @@ def permute(x: Tensor, *dims: Any) -> Tensor:
     order = sizes_of(dims)
     if sorted(normalize_dim(d, x.ndim, "permute") for d in order) != list(range(x.ndim)):
         raise ValueError(f"permute: dims must name each of the {x.ndim} axes once. Received: {order}")
-    return Permute.apply(x, tuple(d % x.ndim for d in order))  # type: ignore[no-any-return]
+    return Permute.apply(x, tuple(d % x.ndim for d in order))
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -199,7 +200,7 @@ def expand(x: Tensor, *shape: Any) -> Tensor:
     kept = (*[-1] * (len(sizes) - x.ndim), *x.shape)
     wanted = tuple(old if new == -1 else new for new, old in zip(sizes, kept, strict=False))
     try:
-        return Expand.apply(x, wanted)  # type: ignore[no-any-return]
+        return Expand.apply(x, wanted)
     except ValueError:
         raise ValueError(f"expand: {x.shape} cannot be broadcast to the shape wanted. Received: {sizes}") from None
 
@@ -209,7 +210,7 @@ def sum_to_size(x: Tensor, *shape: Any) -> Tensor:
     sizes = sizes_of(shape)
     if np.broadcast_shapes(sizes, x.shape) != x.shape:
         raise ValueError(f"sum_to_size: shape must broadcast to {x.shape}. Received: {sizes}")
-    return SumToSize.apply(x, sizes)  # type: ignore[no-any-return]
+    return SumToSize.apply(x, sizes)
 
 
 def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
@@ -232,18 +233,18 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Ten
         raise ValueError(
             f"pad: one (before, after) of non-negative widths is needed for each of the {x.ndim} axes. Received: {widths}"
         )
-    return Pad.apply(x, pairs, value)  # type: ignore[no-any-return]
+    return Pad.apply(x, pairs, value)
 
 
 def flip(x: Tensor, *dims: Any) -> Tensor:
     """Elements in reverse order along the given axes."""
-    return Flip.apply(x, tuple(normalize_dim(d, x.ndim, "flip") for d in sizes_of(dims)))  # type: ignore[no-any-return]
+    return Flip.apply(x, tuple(normalize_dim(d, x.ndim, "flip") for d in sizes_of(dims)))
 
 
 def getitem(x: Tensor, index: Index) -> Tensor:
     """x[index] for all that NumPy takes: integers, slices, None, Ellipsis, integer arrays, masks, tensors."""
     try:
-        return GetItem.apply(x, _as_index(index))  # type: ignore[no-any-return]
+        return GetItem.apply(x, _as_index(index))
     except IndexError as error:
         raise IndexError(f"tensor of shape {x.shape}: {error}") from None
 
@@ -257,7 +258,7 @@ def _as_index(index: Index) -> Index:
 
 def put_item(x: Tensor, index: Index, shape: Sequence[int]) -> Tensor:
     """Zeros of `shape`, plus x at `index`; an element that the index names twice gets both."""
-    return PutItem.apply(x, _as_index(index), tuple(shape))  # type: ignore[no-any-return]
+    return PutItem.apply(x, _as_index(index), tuple(shape))
 
 
 def repeat(x: Tensor, *repeats: Any) -> Tensor:
@@ -302,7 +303,7 @@ def concatenate(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if len(around) > 1 or len({t.ndim for t in tensors}) > 1:
         raise ValueError(f"concatenate: shapes may differ along dim={dim} only. Received: {[t.shape for t in tensors]}")
     dtype = np.result_type(*[t.dtype for t in tensors])
-    return Concatenate.apply(axis, *[cast(t, dtype) for t in tensors])  # type: ignore[no-any-return]
+    return Concatenate.apply(axis, *[cast(t, dtype) for t in tensors])
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

@@ -156,7 +156,7 @@ class Layer:
         def zeros(shape: Shape) -> Tensor:
             return Tensor(np.zeros([1 if size is None else size for size in shape], self.dtype))
 
-        with no_grad():
+        with no_grad(), np.errstate(all="ignore"):  # the numbers mean nothing
             return self.call(map_shapes(zeros, input_shape))
 
     def get_config(self) -> dict[str, Any]:
@@ -276,9 +276,13 @@ class Layer:
     @trainable.setter
     def trainable(self, value: bool) -> None:
         for layer in self._flatten_layers():
-            layer._trainable = bool(value)
-            for parameter in layer._weights:
-                parameter.requires_grad = bool(value) and parameter.trainable
+            layer._set_own_trainable(bool(value))
+
+    def _set_own_trainable(self, value: bool) -> None:
+        """`trainable` of this layer alone, without those within."""
+        self._trainable = value
+        for parameter in self._weights:
+            parameter.requires_grad = value and parameter.trainable
 
     @property
     def losses(self) -> list[Tensor]:
@@ -419,7 +423,7 @@ def _reject(layer: Layer, value: np.ndarray[Any, Any]) -> Any:
 
 
 @functools.cache
-def _takes_training(kind: type[Layer]) -> bool:
+def _takes_training(kind: Any) -> bool:
     parameters = inspect.signature(kind.call).parameters
     return "training" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 

@@ -173,7 +173,7 @@ class DepthwiseConv2D(_Convolution):
         self._make_bias(channels * self.depth_multiplier)
 
     def call_images(self, images: Tensor) -> Tensor:
-        geometry = (self.strides, self.padding, self.dilation_rate)
+        geometry: tuple[Any, ...] = (self.strides, self.padding, self.dilation_rate)
         return activate(
             lambda epilogue: F.depthwise_conv2d(images, self.kernel, self.bias, *geometry, epilogue), self.activation
         )
@@ -242,7 +242,7 @@ class SeparableConv2D(_Convolution):
 
     def call_images(self, images: Tensor) -> Tensor:
         kernels = (self.depthwise_kernel, self.pointwise_kernel)
-        geometry = (self.strides, self.padding, self.dilation_rate)
+        geometry: tuple[Any, ...] = (self.strides, self.padding, self.dilation_rate)
         return activate(
             lambda epilogue: F.separable_conv2d(images, *kernels, self.bias, *geometry, epilogue), self.activation
         )

@@ -179,8 +179,9 @@ class Rescaling(Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
         """The layer again; Keras may have written an array as {"class_name": "__numpy__", ...}."""
-        read = {key: config[key]["config"]["value"] if isinstance(config[key], dict) else config[key] for key in config}
-        return super().from_config({**config, "scale": read["scale"], "offset": read.get("offset", 0.0)})
+        numbers = {key: config[key] for key in ("scale", "offset") if key in config}
+        read: dict[str, Any] = {key: value["config"]["value"] if isinstance(value, dict) else value for key, value in numbers.items()}
+        return super().from_config({**config, **read})
 
 
 def _plain(value: Any) -> Any:

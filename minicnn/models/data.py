@@ -30,13 +30,34 @@ class Batch(NamedTuple):
     y: Nest = None
     sample_weight: Nest = None
 
+    def packed(self) -> Any:
+        """x, (x, y) or (x, y, weights) with tensors for arrays: what `train_step` gets. A list x alone is (x,)."""
+        x, y, sample_weight = (map_structure(_tensor, nest) for nest in self)
+        if sample_weight is not None:
+            return x, y, sample_weight
+        if y is not None:
+            return x, y
+        return (x,) if isinstance(x, list) else x
+
+
+def unpack_x_y_sample_weight(data: Any) -> tuple[Nest, Nest, Nest]:
+    """(x, y, sample_weight) from what `train_step` gets, None for what is not there. As in keras.utils."""
+    x, y, sample_weight = (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
+    return x, y, sample_weight
+
+
+def _tensor(array: Array | None) -> Tensor | None:
+    """A tensor over a batch's memory, which nobody will write to."""
+    return None if array is None else Tensor._wrap(np.ascontiguousarray(array))
+
 
 class BatchSource(Protocol):
     """Batches that can be gone through again and again. Numbers are None where they are not known."""
 
-    num_batches: int | None
-    num_samples: int | None
-
+    @property
+    def num_batches(self) -> int | None: ...
+    @property
+    def num_samples(self) -> int | None: ...
     def __iter__(self) -> Iterator[Batch]: ...
 
 
@@ -154,32 +175,49 @@ class Epochs:
             raise ValueError(f"the number of steps must be positive. Received: {steps!r}")
         self.source = source
         self.steps = None if steps is None else math.ceil(steps)  # programs write len(x) / batch_size
-        self.exhausted = False
+        self.exhausted = self._started = False
         self._pass: Iterator[Batch] | None = None
 
     @property
     def num_batches(self) -> int | None:
-        """Batches an epoch, None where that is not known yet."""
+        """Batches an epoch, None where that is not known."""
         return self.steps or self.source.num_batches
 
+    @property
+    def num_samples(self) -> int | None:
+        """Rows an epoch, None where that is not known."""
+        if self.steps is None or not isinstance(self.source, ArrayBatches):
+            return self.source.num_samples
+        return min(self.steps * self.source.batch_size, self.source.num_samples)
+
     def epoch(self) -> Iterator[tuple[int, Batch]]:
-        """Numbered batches of the next epoch. Warns where the data ends before `steps` are done."""
+        """Numbered batches of the next epoch. Warns where the data ends before the epoch should.
+
+        Raises ValueError where there is no data at all.
+        """
         step = 0
         while self.steps is None or step < self.steps:
             batch = self._next(may_restart=step == 0)
             if batch is None:
+                self._ended_after(step)
                 break
+            self._started = True
             yield step, batch
             step += 1
+
+    def _ended_after(self, step: int) -> None:
+        if not self._started:
+            raise ValueError("there is no data: x yields no batches.")
+        self._pass = None
         self.exhausted = step == 0
-        if self.steps is not None and step < self.steps:
+        if self.steps is not None or self.exhausted:
+            wanted = "" if self.steps is None else f" of {self.steps}"
+            what = "training" if self.exhausted else "the epoch"
             warnings.warn(
-                f"the data ran out after {step} of {self.steps} steps; this epoch ends early. A generator must yield "
+                f"the data ran out after {step}{wanted} steps of an epoch; {what} ends early. A generator must yield "
                 "steps_per_epoch * epochs batches.",
-                stacklevel=3,
+                stacklevel=5,
             )
-        if self.steps is None or step < self.steps:
-            self._pass = None
 
     def _next(self, may_restart: bool) -> Batch | None:
         """The next batch; at the start of an epoch a pass that is over is followed by a new one."""
@@ -286,7 +324,7 @@ def _array(caller: str, role: str, value: Any) -> Array:
     if array.dtype.kind in "iub" or (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):
         if array.ndim == 0:
             raise ValueError(f"{caller}: {role} must have rows, one a sample. Received: a single number, {array}")
-        return array  # type: ignore[no-any-return]
+        return array
     mend = "Convert with .astype('float32')."
     if array.dtype.kind in "OUS":
         mend = (

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from minicnn.layers.base import Layer
-from minicnn.layers.serialization import deserialize, serialize
 from minicnn.layers.symbolic import Node, SymbolicTensor, flatten, map_structure
 from minicnn.models.functional import Graph, Nest
+from minicnn.models.serialization import deserialize, serialize
 
 Config: TypeAlias = dict[str, Any]
 
@@ -100,7 +100,7 @@ def _layer(layers: Mapping[str, Layer], name: str) -> Layer:
 
 
 def _tensor(layers: Mapping[str, Layer], name: str, call: int, index: int) -> SymbolicTensor:
-    return flatten(_layer(layers, name)._nodes[call].outputs)[index]  # type: ignore[no-any-return]
+    return flatten(_layer(layers, name)._nodes[call].outputs)[index]
 
 
 def _node_config(graph: Graph, node: Node) -> Config:

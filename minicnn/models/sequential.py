@@ -7,10 +7,10 @@ from typing import Any
 
 from minicnn.layers import InputLayer
 from minicnn.layers.base import Layer, is_shape
-from minicnn.layers.serialization import deserialize, serialize
 from minicnn.layers.symbolic import Shape, SymbolicTensor
 from minicnn.models.functional import Graph, Nest, fit_input
 from minicnn.models.model import Model
+from minicnn.models.serialization import deserialize, serialize
 
 
 class Sequential(Model):

@@ -60,7 +60,9 @@ def _by_ending(path: Path, functions: Mapping[str, Callable[..., Any]]) -> Calla
     for ending, function in functions.items():
         if path.name.endswith(ending):
             return function
-    raise ValueError(f"the name of a file of weights must end in .npz, .safetensors or .weights.h5. Received: {path.name}")
+    raise ValueError(
+        f"the name of a file of weights must end in .npz, .safetensors or .weights.h5. Received: {path.name}"
+    )
 
 
 # --------------------------------------------------------------------------------------------------- names
@@ -103,7 +105,10 @@ def fill(model: Layer, found: Arrays, wanted: dict[str, Any], source: str) -> No
             f"{source} does not fit {model.name}: "
             + "; ".join(
                 f"{len(names)} {what}, such as {names[0]!r}"
-                for names, what in ((missing, "arrays of the model are not in the file"), (surplus, "are in the file only"))
+                for names, what in (
+                    (missing, "arrays of the model are not in the file"),
+                    (surplus, "are in the file only"),
+                )
                 if names
             )
         )

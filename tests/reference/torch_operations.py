@@ -34,7 +34,14 @@ def padded(x: Any, padding: Any, window: Any, strides: Any, dilation: Any = (1, 
 
 
 def conv2d(
-    x: Any, w: Any, b: Any = None, strides: Any = 1, padding: Any = "valid", dilation: Any = 1, groups: int = 1, activation: Any = None
+    x: Any,
+    w: Any,
+    b: Any = None,
+    strides: Any = 1,
+    padding: Any = "valid",
+    dilation: Any = 1,
+    groups: int = 1,
+    activation: Any = None,
 ) -> Any:
     s, d = pair(strides, "strides"), pair(dilation, "dilation")
     y = T.conv2d(padded(nchw(x), padding, w.shape[:2], s, d), oihw(w), b, s, 0, d, groups)
@@ -88,7 +95,12 @@ def max_pool2d(x: Any, window: Any, strides: Any = None, padding: Any = "valid",
 
 
 def avg_pool2d(
-    x: Any, window: Any, strides: Any = None, padding: Any = "valid", ceil_mode: bool = False, count_include_pad: bool = False
+    x: Any,
+    window: Any,
+    strides: Any = None,
+    padding: Any = "valid",
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
 ) -> Any:
     k = pair(window, "window")
     s = k if strides is None else pair(strides, "strides")
@@ -147,7 +159,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "min": lambda x, dim=None, keepdim=False: torch.amin(x, axes(dim, x), keepdim),
     "prod": lambda x, dim, keepdim=False: x.prod(dim) if isinstance(dim, int) else x.prod(2, True).prod(0, True),
     "prod with zeros": lambda x, dim: torch.prod(x, dim),
-    "var": lambda x, dim=None, keepdim=False, correction=0: torch.var(x, axes(dim, x), correction=correction, keepdim=keepdim),
+    "var": lambda x, dim=None, keepdim=False, correction=0: torch.var(
+        x, axes(dim, x), correction=correction, keepdim=keepdim
+    ),
     "std": lambda x, dim=None, keepdim=False: torch.std(x, axes(dim, x), correction=0, keepdim=keepdim),
     "logsumexp": lambda x, dim=None, keepdim=False: torch.logsumexp(x, axes(dim, x), keepdim),
     "cumsum": torch.cumsum,

@@ -6,12 +6,12 @@ They are looked up at the first batch, when the number of outputs and the shapes
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from minicnn import losses
 from minicnn import metrics as metrics_module
+from minicnn.autograd import no_grad
 from minicnn.layers.symbolic import flatten
 from minicnn.losses import Loss
 from minicnn.metrics import Mean, Metric
@@ -87,7 +87,7 @@ class OutputLosses:
                 continue
             if labels[place] is None:
                 raise ValueError(f"the output {self.names[place]!r} has a loss, so labels y are needed. Received: None")
-            value = loss(_in_dtype_of(outputs[place], labels[place]), outputs[place], sample_weight=weights[place])
+            value = loss(labels[place], outputs[place], sample_weight=weights[place])
             tracker = self.trackers[place]
             if tracker is not None:
                 tracker.update_state(value.item(), sample_weight=len(outputs[place]))
@@ -122,6 +122,7 @@ class OutputMetrics:
         self._by_output: list[tuple[list[Metric], list[Metric]]] | None = None
         self.named: dict[str, Metric] = {}
 
+    @no_grad()
     def update(self, y: list[Any], y_pred: Nest, sample_weight: Nest, output_losses: Sequence[Loss | None]) -> None:
         """Take a batch into account; y holds the labels of each output."""
         if not self._metrics and not self._weighted:
@@ -135,10 +136,9 @@ class OutputMetrics:
             if y[place] is None:
                 continue
             for metric in plain:
-                metric.update_state(y[place].data, outputs[place].data)
+                metric.update_state(y[place], outputs[place])
             for metric in weighted:
-                weight = None if weights[place] is None else weights[place].data
-                metric.update_state(y[place].data, outputs[place].data, sample_weight=weight)
+                metric.update_state(y[place], outputs[place], sample_weight=weights[place])
 
     def _resolve(
         self, y: list[Any], outputs: list[Tensor], names: list[str], output_losses: Sequence[Loss | None]
@@ -146,12 +146,11 @@ class OutputMetrics:
         wanted = [_identifiers(option, given, names) for option, given in self._options()]
         self._by_output = []
         for place, name in enumerate(names):
-            y_shape = None if y[place] is None else y[place].shape
+            loss, labels, output = output_losses[place], y[place], outputs[place]
             found = [
-                [
-                    metrics_module.resolve(identifier, output_losses[place], y_shape, outputs[place].shape)
-                    for identifier in group[place]
-                ]
+                [metrics_module.resolve(identifier, loss, labels.shape, output.shape) for identifier in group[place]]
+                if labels is not None
+                else []
                 for group in wanted
             ]
             self._by_output.append((found[0], found[1]))
@@ -167,8 +166,11 @@ class OutputMetrics:
             name = f"{prefix}{metric.name}"
             if name in self.named and if_taken:
                 name = f"{prefix}{if_taken}{metric.name}"
-            taken = Counter(other.rsplit("_", 1)[0] for other in self.named if other.rsplit("_", 1)[-1].isdigit())
-            self.named[name if name not in self.named else f"{name}_{taken[name] + 1}"] = metric
+            unique, number = name, 0
+            while unique in self.named:
+                number += 1
+                unique = f"{name}_{number}"
+            self.named[unique] = metric
 
 
 def _identifiers(option: str, given: Any, names: Sequence[str]) -> list[list[Any]]:
@@ -199,10 +201,3 @@ def targets_of(role: str, nest: Nest, names: Sequence[str]) -> list[Any]:
     if not isinstance(nest, (dict, list, tuple)) and len(names) > 1 and role == "y":
         raise ValueError(f"the model has {len(names)} outputs, {list(names)}: y must be a list or a dict for them.")
     return per_output(role, nest, names)
-
-
-def _in_dtype_of(y_pred: Tensor, y: Any) -> Any:
-    """Floating labels as precise as the predictions, so that the loss is too; integers stay class numbers."""
-    if y.data.dtype.kind == "f" and y.data.dtype != y_pred.data.dtype:
-        return y.to(y_pred.dtype)
-    return y
