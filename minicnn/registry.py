@@ -58,7 +58,7 @@ class Registry:
             return self.deserialize(identifier)
         if inspect.isclass(identifier):
             return identifier()
-        if callable(identifier):
+        if callable(identifier) or isinstance(identifier, Configurable):
             return identifier
         raise TypeError(
             f"{self.kind} must be a name, a config dict, a class, an instance or a callable. Received: {identifier!r}"

@@ -247,6 +247,11 @@ _POOLS = [
     ),
 ]
 
+_RESIZES = [
+    Sample("upsample_nearest2d", F.upsample_nearest2d, normal((2, 3, 2, 4)), [{"factors": (2, 3)}]),
+    Sample("upsample_bilinear2d", F.upsample_bilinear2d, normal((2, 3, 2, 4)), [{"factors": (2, 3)}, {"factors": 2}]),
+]
+
 _ACTIVATIONS = [
     Sample("relu", F.relu, spaced((3, 7))),
     Sample("relu6", F.relu6, spaced((3, 7), low=-3.0, high=9.3)),
@@ -326,7 +331,7 @@ _LOSSES = [
 SAMPLES: dict[str, Sample] = {
     sample.name: sample
     for family in (
-        _ELEMENTWISE, _REDUCTIONS, _SHAPES, _PRODUCTS, _CONVOLUTIONS, _POOLS, _ACTIVATIONS, _NORMS, _DROPOUTS, _LOSSES,
+        _ELEMENTWISE, _REDUCTIONS, _SHAPES, _PRODUCTS, _CONVOLUTIONS, _POOLS, _RESIZES, _ACTIVATIONS, _NORMS, _DROPOUTS, _LOSSES,
     )
     for sample in family
 }  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from minicnn import random
 from minicnn.functional.creation import one_hot
-from minicnn.layers.base import reset_names
+from minicnn.layers.parameter import reset_names
 
 
 def set_random_seed(seed: int) -> None:

@@ -105,6 +105,7 @@ from minicnn.functional.reduction import (
     sum,
     var,
 )
+from minicnn.functional.resize import upsample_bilinear2d, upsample_nearest2d
 from minicnn.functional.shape import (
     cast,
     clone,
@@ -249,6 +250,8 @@ __all__ = [
     "tensor",
     "transpose",
     "unsqueeze",
+    "upsample_bilinear2d",
+    "upsample_nearest2d",
     "var",
     "where",
     "zeros",

@@ -140,7 +140,7 @@ def tanh(x: Tensor) -> Tensor:
 class Softplus(Function):
     def forward(self, x: Array) -> Array:
         self.save_for_backward(x)
-        return self.xp.logaddexp(x, 0)
+        return self.xp.maximum(x, 0) + self.xp.log1p(self.xp.exp(-self.xp.abs(x)))  # exp never sees a positive number
 
     def backward(self, gy: Tensor) -> Tensor:
         (x,) = self.saved_tensors

@@ -11,8 +11,8 @@ from typing import Any
 
 from minicnn.autograd import Function
 from minicnn.backend import backend_of
-from minicnn.functional.activation import activation_backward
-from minicnn.functional.arguments import as_kernel_input, check_same_dtype
+from minicnn.functional.activation import EPILOGUES, activation_backward
+from minicnn.functional.arguments import as_kernel_input, check_choice, check_same_dtype
 from minicnn.functional.elementwise import Operand
 from minicnn.functional.shape import cast
 from minicnn.kernels.contract import ActivationName, Array
@@ -96,6 +96,8 @@ def dense(x: Tensor, w: Tensor, b: Tensor | None = None, activation: ActivationN
     x = as_kernel_input(cast(x, w.dtype) if x.dtype.kind != "f" else x, "dense: x")
     w = as_kernel_input(w, "dense: w")
     check_same_dtype("dense", x=x, w=w, b=b)
+    if activation is not None:
+        check_choice(activation, EPILOGUES, "dense: activation")
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     y: Tensor = Dense.apply(rows, w, b, activation)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1])

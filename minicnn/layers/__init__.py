@@ -1,7 +1,7 @@
 """Layers under Keras' names, arguments and defaults; each a few lines over `minicnn.functional`."""
 
 from minicnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
-from minicnn.layers.base import Layer, Parameter
+from minicnn.layers.base import Layer
 from minicnn.layers.conv import Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from minicnn.layers.core import Dense, Lambda, Rescaling
 from minicnn.layers.input import Input, InputLayer
@@ -24,6 +24,7 @@ from minicnn.layers.merging import (
 )
 from minicnn.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from minicnn.layers.operator import Operator
+from minicnn.layers.parameter import Parameter
 from minicnn.layers.pooling import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.regularization import Dropout, GaussianNoise, SpatialDropout2D
 from minicnn.layers.reshaping import Cropping2D, Flatten, Permute, Reshape, UpSampling2D, ZeroPadding2D

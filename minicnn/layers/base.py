@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -18,55 +17,10 @@ import numpy as np
 from minicnn import config, constraints, initializers, regularizers
 from minicnn.autograd import no_grad
 from minicnn.layers.input_spec import InputSpec
+from minicnn.layers.parameter import Parameter, unique_name
 from minicnn.layers.symbolic import Node, Shape, SymbolicTensor, flatten, map_structure
 from minicnn.registry import snake_case
 from minicnn.tensor import Tensor
-
-_names: Counter[str] = Counter()
-
-
-def unique_name(base: str) -> str:
-    """base, base_1, base_2, ...: as Keras names layers."""
-    count = _names[base]
-    _names[base] += 1
-    return base if count == 0 else f"{base}_{count}"
-
-
-def reset_names() -> None:
-    """Start the numbering of layer names afresh (keras.utils.clear_session)."""
-    _names.clear()
-
-
-class Parameter(Tensor):
-    """A tensor that a layer owns: a weight that training changes, or a statistic that it only keeps."""
-
-    __slots__ = ("constraint", "name", "path", "regularizer", "trainable")
-
-    def __init__(
-        self,
-        data: Any,
-        name: str,
-        trainable: bool = True,
-        regularizer: Callable[[Tensor], Tensor] | None = None,
-        constraint: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        super().__init__(data, requires_grad=trainable)
-        self.name, self.path = name, name
-        self.trainable, self.regularizer, self.constraint = trainable, regularizer, constraint
-
-    def assign(self, value: Any) -> None:
-        """Overwrite the values; the shape must be the same.
-
-        Raises ValueError for another shape.
-        """
-        array = np.asarray(value.data if isinstance(value, Tensor) else value)
-        if array.shape != self.shape:
-            raise ValueError(f"{self.path}: expected values of shape {self.shape}. Received: shape {array.shape}")
-        with no_grad():
-            self.copy_(array)
-
-    def __repr__(self) -> str:
-        return f"<Parameter {self.path} shape={self.shape}, dtype={self.dtype}>"
 
 
 class _Call(threading.local):
@@ -215,13 +169,16 @@ class Layer:
         self._losses.append(loss)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "_layers" in self.__dict__ and not name.startswith("_"):
+        if not name.startswith("_"):
             for leaf in flatten(value) if isinstance(value, (list, tuple, dict)) else [value]:
-                self._track(leaf)
+                if isinstance(leaf, (Parameter, Layer)):
+                    self._track(leaf)
         object.__setattr__(self, name, value)
 
     def _track(self, value: Any) -> None:
         """Remember a parameter or a layer, once."""
+        if "_layers" not in self.__dict__:
+            raise RuntimeError(f"{type(self).__name__}: call super().__init__() before setting layers or weights.")
         if isinstance(value, Parameter) and not any(value is other for other in self._weights):
             self._weights.append(value)
         elif isinstance(value, Layer) and not any(value is other for other in self._layers):
@@ -346,7 +303,7 @@ class Layer:
                 layer._losses.clear()
         _call.training = training
         try:
-            if _takes_training(type(self)):
+            if _takes_training(type(self)):  # type: ignore[arg-type]  # mypy takes classes for unhashable
                 kwargs["training"] = training
             outputs = self.call(*args, **kwargs)
         finally:

@@ -121,7 +121,9 @@ class Conv2D(_Convolution):
 
     def call_images(self, images: Tensor) -> Tensor:
         geometry = (self.strides, self.padding, self.dilation_rate, self.groups)
-        return activate(lambda epilogue: F.conv2d(images, self.kernel, self.bias, *geometry, epilogue), self.activation)
+        return activate(
+            lambda epilogue: F.conv2d(images, self.kernel, self.bias, *geometry, activation=epilogue), self.activation
+        )
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
         return (n, *self._output_size(size), self.filters)
@@ -173,9 +175,10 @@ class DepthwiseConv2D(_Convolution):
         self._make_bias(channels * self.depth_multiplier)
 
     def call_images(self, images: Tensor) -> Tensor:
-        geometry: tuple[Any, ...] = (self.strides, self.padding, self.dilation_rate)
+        geometry = (self.strides, self.padding, self.dilation_rate)
         return activate(
-            lambda epilogue: F.depthwise_conv2d(images, self.kernel, self.bias, *geometry, epilogue), self.activation
+            lambda epilogue: F.depthwise_conv2d(images, self.kernel, self.bias, *geometry, activation=epilogue),
+            self.activation,
         )
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
@@ -241,10 +244,13 @@ class SeparableConv2D(_Convolution):
         self._make_bias(self.filters)
 
     def call_images(self, images: Tensor) -> Tensor:
-        kernels = (self.depthwise_kernel, self.pointwise_kernel)
-        geometry: tuple[Any, ...] = (self.strides, self.padding, self.dilation_rate)
+        depthwise, pointwise = self.depthwise_kernel, self.pointwise_kernel
+        geometry = (self.strides, self.padding, self.dilation_rate)
         return activate(
-            lambda epilogue: F.separable_conv2d(images, *kernels, self.bias, *geometry, epilogue), self.activation
+            lambda epilogue: F.separable_conv2d(
+                images, depthwise, pointwise, self.bias, *geometry, activation=epilogue
+            ),
+            self.activation,
         )
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:

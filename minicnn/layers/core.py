@@ -180,7 +180,9 @@ class Rescaling(Layer):
     def from_config(cls, config: dict[str, Any]) -> Layer:
         """The layer again; Keras may have written an array as {"class_name": "__numpy__", ...}."""
         numbers = {key: config[key] for key in ("scale", "offset") if key in config}
-        read: dict[str, Any] = {key: value["config"]["value"] if isinstance(value, dict) else value for key, value in numbers.items()}
+        read: dict[str, Any] = {
+            key: value["config"]["value"] if isinstance(value, dict) else value for key, value in numbers.items()
+        }
         return super().from_config({**config, **read})
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from minicnn import functional as F
 from minicnn.functional.arguments import check_choice
-from minicnn.layers.base import Layer, unique_name
+from minicnn.layers.base import Layer
 from minicnn.layers.inference import infer_shape
+from minicnn.layers.parameter import unique_name
 from minicnn.tensor import Tensor
 
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from minicnn import constraints, initializers, regularizers
-from minicnn.layers.base import Layer, Parameter
+from minicnn.layers.base import Layer
+from minicnn.layers.parameter import Parameter
 
 
 class WeightOptions(Layer):

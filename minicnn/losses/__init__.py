@@ -95,12 +95,12 @@ def get(identifier: Any) -> Loss | None:
     return found if found is None or isinstance(found, Loss) else LossFunctionWrapper(found)
 
 
-def serialize(loss: Loss) -> Any:
-    """The loss as plain data, as Keras writes it.
+def serialize(loss: Any) -> Any:
+    """The loss, in any form that `get` takes, as plain data: as Keras writes it.
 
-    Raises TypeError for a plain function.
+    Raises TypeError for a function that is not of this module.
     """
-    return _registry.serialize(loss)
+    return _registry.serialize(get(loss))
 
 
 def deserialize(config: dict[str, Any]) -> Any:

@@ -18,6 +18,8 @@ import numpy as np
 
 from minicnn import functional as F
 from minicnn.autograd import no_grad
+from minicnn.backend import backend_of
+from minicnn.functional.activation import Softmax
 from minicnn.functional.elementwise import as_float
 from minicnn.tensor import Tensor
 
@@ -90,23 +92,27 @@ def class_labels(y_true: Any, y_pred: Tensor, ignore_class: int | None, caller: 
 
 
 def _logits(y_pred: Tensor, activation: Callable[[Tensor], Tensor], from_logits: bool, caller: str) -> Tensor | None:
-    """The logits behind y_pred, if it holds logits itself, or came out of this activation; None for bare probabilities.
+    """The logits behind y_pred, if it holds logits or came out of this activation; None for bare probabilities."""
+    logits = y_pred.logits
+    if logits is None or not _came_out_of(activation, y_pred, logits):
+        return y_pred if from_logits else None
+    if from_logits:
+        name = activation.__name__
+        warnings.warn(
+            f"{caller}: from_logits=True, but y_pred came out of a {name}. The loss is computed from what went "
+            f"into that {name}; leave out from_logits, or the {name}.",
+            stacklevel=4,
+        )
+    return logits
 
-    Softmax and sigmoid outputs both remember their logits; which of the two it was, the values tell.
-    """
-    if y_pred.logits is not None:
-        with no_grad():
-            remembered = np.array_equal(activation(y_pred.logits).data, y_pred.data, equal_nan=True)
-        if remembered and from_logits:
-            name = activation.__name__
-            warnings.warn(
-                f"{caller}: from_logits=True, but y_pred came out of a {name}. The loss is computed from what went "
-                f"into that {name}; leave out from_logits, or the {name}.",
-                stacklevel=4,
-            )
-        if remembered:
-            return y_pred.logits
-    return y_pred if from_logits else None
+
+def _came_out_of(activation: Callable[[Tensor], Tensor], y_pred: Tensor, logits: Tensor) -> bool:
+    """Whether it was this one, of softmax and sigmoid, which both leave logits: the graph tells, or else the values."""
+    if y_pred.grad_fn is not None:
+        return isinstance(y_pred.grad_fn, Softmax) == (activation is F.softmax)
+    with no_grad():
+        again = activation(logits)
+    return bool(backend_of(y_pred.data).xp.array_equal(again.data, y_pred.data, equal_nan=True))
 
 
 def classes_last(tensor: Tensor, axis: int) -> Tensor:

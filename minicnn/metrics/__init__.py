@@ -137,12 +137,12 @@ def _accuracy_for(loss: Any, y_true_shape: tuple[int, ...], y_pred_shape: tuple[
     return BinaryAccuracy if isinstance(losses.get(loss), losses.BinaryCrossentropy) else CategoricalAccuracy
 
 
-def serialize(metric: Metric) -> Any:
-    """The metric as plain data, as Keras writes it.
+def serialize(metric: Any) -> Any:
+    """The metric, in any form that `get` takes, as plain data: as Keras writes it.
 
     Raises TypeError for a plain function.
     """
-    return _registry.serialize(metric)
+    return _registry.serialize(get(metric))
 
 
 def deserialize(config: dict[str, Any]) -> Any:

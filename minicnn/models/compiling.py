@@ -19,7 +19,8 @@ from minicnn.tensor import Tensor
 
 if TYPE_CHECKING:
     from minicnn.callbacks.base import History
-    from minicnn.layers.base import Layer, Parameter
+    from minicnn.layers.base import Layer
+    from minicnn.layers.parameter import Parameter
 
 Logs = dict[str, Any]
 

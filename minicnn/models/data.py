@@ -85,11 +85,7 @@ def batch_source(
     if _holds_arrays(x):
         whole = finish(make_batch(caller, x, y, sample_weight), "")
         return ArrayBatches(whole, batch_size, steps, shuffle)
-    if y is not None or sample_weight is not None:
-        raise ValueError(
-            f"{caller}: x yields batches, so they must hold y and the sample weights too: (x, y) or (x, y, weights). "
-            f"Received: x of type {type(x).__name__} and y or sample_weight beside it"
-        )
+    _check_yields_batches(caller, x, y is None and sample_weight is None)
 
     def batch_of(data: Any, number: int) -> Batch:
         parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
@@ -97,14 +93,25 @@ def batch_source(
             raise ValueError(f"{caller}: a batch must be x, (x, y) or (x, y, weights). Received: {len(parts)} parts")
         return finish(make_batch(caller, *parts), f" of batch {number}")
 
-    if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
-        return SequenceBatches(x, batch_of, shuffle)
-    if isinstance(x, Iterable):
-        return IterableBatches(x, batch_of)
-    raise TypeError(
-        f"{caller}: x must be an array, a Tensor, lists or dicts of them, or yield batches (a generator, or an object "
-        f"with __len__ and __getitem__). Received: {type(x).__name__}"
-    )
+    return SequenceBatches(x, batch_of, shuffle) if _is_sequence(x) else IterableBatches(x, batch_of)
+
+
+def _is_sequence(x: Any) -> bool:
+    return hasattr(x, "__getitem__") and hasattr(x, "__len__")
+
+
+def _check_yields_batches(caller: str, x: Any, alone: bool) -> None:
+    kind = type(x).__name__
+    if not _is_sequence(x) and not isinstance(x, Iterable):
+        raise TypeError(
+            f"{caller}: x must be an array, a Tensor, lists or dicts of them, or yield batches (a generator, or an "
+            f"object with __len__ and __getitem__). Received: {kind}"
+        )
+    if not alone:
+        raise ValueError(
+            f"{caller}: x yields batches, so they must hold y and the sample weights too: (x, y) or (x, y, weights). "
+            f"Received: x of type {kind} and y or sample_weight beside it"
+        )
 
 
 # --------------------------------------------------------------------------------------------------- sources
@@ -210,11 +217,11 @@ class Epochs:
             raise ValueError("there is no data: x yields no batches.")
         self._pass = None
         self.exhausted = step == 0
-        if self.steps is not None or self.exhausted:
-            wanted = "" if self.steps is None else f" of {self.steps}"
-            what = "training" if self.exhausted else "the epoch"
+        if self.exhausted:
+            warnings.warn("the data is used up: there is nothing left for another epoch.", stacklevel=5)
+        elif self.steps is not None:
             warnings.warn(
-                f"the data ran out after {step}{wanted} steps of an epoch; {what} ends early. A generator must yield "
+                f"the data ran out after {step} of {self.steps} steps: this epoch ends early. A generator must yield "
                 "steps_per_epoch * epochs batches.",
                 stacklevel=5,
             )
@@ -250,17 +257,23 @@ def take(batch: Batch, rows: Any) -> Batch:
     return Batch(*(map_structure(lambda array: None if array is None else array[rows], nest) for nest in batch))
 
 
-def split_off_validation(caller: str, batch: Batch, validation_split: float) -> tuple[Batch, Batch]:
-    """(training, validation): the last rows, before any shuffling, are for validation. As Keras does.
+def split_off_validation(caller: str, x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Batch, Batch]:
+    """(training, validation): the last rows, before any shuffling, are for validation. As Keras' validation_split.
 
-    Raises ValueError where the fraction is not within (0, 1) or leaves one side empty.
+    Raises ValueError where x is no array, or where the fraction is not within (0, 1) or leaves one side empty.
     """
+    if not _holds_arrays(x):
+        raise ValueError(
+            f"{caller}: validation_split needs arrays; give batches for validation as validation_data. "
+            f"Received: x of type {type(x).__name__}"
+        )
+    batch = make_batch(caller, x, y, sample_weight)
     total = len(flatten(batch.x)[0])
-    first = math.floor(total * (1 - validation_split))
-    if not 0 < validation_split < 1 or not 0 < first < total:
+    first = math.floor(total * (1 - fraction))
+    if not 0 < fraction < 1 or not 0 < first < total:
         raise ValueError(
             f"{caller}: validation_split must be a fraction between 0 and 1 that leaves rows on both sides. "
-            f"Received: validation_split={validation_split}, {total} rows"
+            f"Received: validation_split={fraction}, {total} rows"
         )
     return take(batch, slice(first)), take(batch, slice(first, None))
 
@@ -292,13 +305,14 @@ def _finisher(class_weight: Mapping[int, float] | None, check_nan: bool, caller:
 
 def _refuse_nan(caller: str, batch: Batch, where: str) -> None:
     for name, array in _named(batch):
-        if array.dtype.kind == "f" and np.isnan(array.sum()):  # the sum first: it needs no array of bools
-            rows = np.flatnonzero(np.isnan(array.reshape(len(array), -1)).any(axis=1))
-            if rows.size:
-                raise ValueError(
-                    f"{caller}: {name}{where} holds NaN in row {rows[0]} ({rows.size} rows have some). Leave these "
-                    "rows out, or fill them (np.nan_to_num)."
-                )
+        if array.dtype.kind != "f":
+            continue
+        rows = np.flatnonzero(np.isnan(array).reshape(len(array), -1).any(axis=1))
+        if rows.size:
+            raise ValueError(
+                f"{caller}: {name}{where} holds NaN in row {rows[0]} ({rows.size} rows have some). Leave these rows "
+                "out, or fill them (np.nan_to_num)."
+            )
 
 
 def _holds_arrays(x: Any) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from minicnn.autograd import no_grad
-from minicnn.layers.base import Layer, unique_name
+from minicnn.layers.base import Layer
+from minicnn.layers.parameter import unique_name
 from minicnn.layers.symbolic import SymbolicTensor, flatten
 from minicnn.models.functional import Graph, Nest
 from minicnn.models.graph_config import graph_config, graph_from_config
@@ -120,6 +122,26 @@ class Model(Trainer, Layer):
             raise ValueError(f"the model has no layer of that name. Received: {name!r}. {hint}")
         return self.layers[names.index(name)]
 
+    # ------------------------------------------------------------------------------------------------- files
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = True, include_optimizer: bool = True) -> None:
+        """Write the whole model to a `.keras` file; see `saving.save_model`."""
+        from minicnn import saving  # one floor up, met only here
+
+        saving.save_model(self, path, overwrite, include_optimizer)
+
+    def save_weights(self, path: str | os.PathLike[str], overwrite: bool = True) -> None:
+        """Write the weights to a `.weights.h5`, `.safetensors` or `.npz` file; see `saving.save_weights`."""
+        from minicnn import saving
+
+        saving.save_weights(self, path, overwrite)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Read weights that `save_weights`, or Keras 3, wrote; see `saving.load_weights`."""
+        from minicnn import saving
+
+        saving.load_weights(self, path)
+
     # ------------------------------------------------------------------------------------------------- the graph
 
     @property
@@ -203,6 +225,12 @@ class Model(Trainer, Layer):
         show_trainable: add a column that says which layers are trained.
         """
         print_summary(self, line_length, print_fn, expand_nested, show_trainable)
+
+
+def clone_model(model: Model) -> Model:
+    """A model of the same layers with fresh weights. As keras.models.clone_model."""
+    own = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
+    return type(model).from_config(model.get_config(), own)
 
 
 def _nest_of_shapes(tensors: Nest) -> Any:

@@ -62,7 +62,7 @@ class Display(Callback):
         super().__init__()
         self._in_fit = False
         self.steps_done = 0
-        self.started = 0.0
+        self.started = self.steps_seconds = 0.0
 
     def open(self, title: str) -> None:
         """A phase begins."""
@@ -151,29 +151,44 @@ class BarDisplay(Display):
         self._refreshed = 0.0
 
     def open(self, title: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.close()
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=False),
-            TextColumn("[dim]{task.fields[rate]}"),
-            TextColumn("{task.fields[logs]}"),
+            TextColumn(" [yellow]{task.fields[state]}"),
+            TextColumn(" {task.fields[logs]}"),
             auto_refresh=False,  # drawn between batches: no thread that takes time from the training
             transient=True,
         )
-        self._task = self._progress.add_task(title, total=self.params.get("steps"), rate="", logs="")
+        self._task = self._progress.add_task(title, total=self.params.get("steps"), state="", logs="")
         self._progress.start()
 
     def step(self, logs: Logs) -> None:
         now = time.perf_counter()
-        if self._progress is None or now - self._refreshed < _SECONDS_BETWEEN_REFRESHES:
-            return
-        self._refreshed = now
-        self._progress.update(self._task, completed=self.steps_done, rate=self.rate(), logs=_coloured(logs))
-        self._progress.refresh()
+        if now - self._refreshed >= _SECONDS_BETWEEN_REFRESHES:
+            self._refreshed = now
+            self._draw("  ".join([*self._time_left(), self.rate()]), logs)
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        super().on_test_begin(logs)
+        if self._in_fit:
+            self._draw("validating", None)
+
+    def _time_left(self) -> list[str]:
+        steps = self.params.get("steps")
+        if not steps:
+            return []
+        seconds = self.steps_seconds / self.steps_done * (steps - self.steps_done)
+        return [f"{format_seconds(max(seconds, 0.1))} left"]
+
+    def _draw(self, state: str, logs: Logs) -> None:
+        if self._progress is not None:
+            fields = {} if logs is None else {"logs": _coloured(logs)}
+            self._progress.update(self._task, completed=self.steps_done, state=state, **fields)
+            self._progress.refresh()
 
     def end(self, title: str, logs: Logs) -> None:
         console = None if self._progress is None else self._progress.console

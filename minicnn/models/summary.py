@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minicnn.layers import InputLayer
-from minicnn.layers.base import Layer, Parameter, map_shapes
+from minicnn.layers.base import Layer, map_shapes
+from minicnn.layers.parameter import Parameter
 from minicnn.layers.symbolic import flatten
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def print_summary(
     """See `Model.summary`."""
     from rich.console import Console
 
-    graph = model._graph
+    graph = _graph_of(model)
     branched = graph is not None and model.is_functional and _is_branched(graph)
     rows = list(_rows(model, 0, expand_nested))
     table = _table(rows, branched, show_trainable)
@@ -64,23 +65,32 @@ def print_summary(
 def _rows(model: Model, depth: int, expand_nested: bool) -> Iterator[Row]:
     from minicnn.models.model import Model
 
+    graph = _graph_of(model)
     for layer in model.layers:
         yield Row(
             depth,
             layer.name,
             type(layer).__name__,
-            _output_shape(model, layer),
+            _output_shape(graph, layer),
             f"{layer.count_params():,}" if layer.built else "? (unbuilt)",
-            _connections(model._graph, layer) if model._graph is not None else "",
+            "" if graph is None else _connections(graph, layer),
             "" if not layer.weights else "yes" if layer.trainable else "no",
         )
         if expand_nested and isinstance(layer, Model):
             yield from _rows(layer, depth + 1, expand_nested)
 
 
-def _output_shape(model: Model, layer: Layer) -> str:
-    """From the layer's first call within the model, else from the shape it was built for; "?" if neither is known."""
-    nodes = model._graph.nodes_of(layer) if model._graph is not None else layer._nodes
+def _graph_of(model: Model) -> Graph | None:
+    """None for a subclassed model, and while the input's shape is not known."""
+    try:
+        return model._known_graph()
+    except AttributeError:
+        return None
+
+
+def _output_shape(graph: Graph | None, layer: Layer) -> str:
+    """From the layer's first call in the graph, else from the shape it was built for; "?" if neither is known."""
+    nodes = [] if graph is None else graph.nodes_of(layer)
     if nodes:
         return _join(str(output.shape) for output in flatten(nodes[0].outputs))
     if layer._build_shape is None:

@@ -101,8 +101,8 @@ class Trainer(Compilable):
         """
         self._check_compiled("fit")
         if validation_split and validation_data is None:
-            whole = make_batch("fit", x, y, sample_weight)
-            (x, y, sample_weight), validation_data = split_off_validation("fit", whole, validation_split)
+            train, validation_data = split_off_validation("fit", x, y, sample_weight, validation_split)
+            x, y, sample_weight = train
         training = batch_source(
             "fit", x, y, sample_weight, batch_size, _ceil(steps_per_epoch), shuffle, class_weight, check_nan
         )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from minicnn.atomic import atomic_write
-from minicnn.layers.serialization import deserialize, serialize
 from minicnn.models import Model
+from minicnn.models.serialization import deserialize, serialize
 from minicnn.saving.weights import fill, keras_names, read_h5, write_keras_h5
 from minicnn.version import __version__
 

@@ -21,7 +21,7 @@ SMOOTH = [
 
 
 def value_and_slope(function: Callable[[Tensor], Tensor], *points: float) -> tuple[Any, Any]:
-    x = Tensor(np.array(points), requires_grad=True)
+    x = Tensor(np.array(points, np.float64), requires_grad=True)
     y = function(x)
     (slope,) = grad(y, x, np.ones(len(points)))
     assert slope is not None

@@ -156,7 +156,7 @@ X = Tensor(np.ones((1, 5, 4, 3)))
     [
         (X[0], {"window": 2}, ValueError, r"x must have four axes .*Received: shape \(5, 4, 3\)"),
         (X.long(), {"window": 2}, TypeError, "x must be float32 or float64.*Received: int64"),
-        (X, {"window": 6}, ValueError, r"window must fit .*Received: window \(6, 6\).*padded input \(5, 4\)"),
+        (X, {"window": 6}, ValueError, r"the window must fit .*Received: window \(6, 6\).*padded input \(5, 4\)"),
         (X, {"window": (2, 0)}, ValueError, r"window must be an integer of at least 1.*Received: \(2, 0\)"),
         (X, {"window": 2, "strides": "2"}, ValueError, "strides .*Received: '2'"),
         (X, {"window": 2, "padding": "full"}, ValueError, "padding must be one of .*Received: 'full'"),

@@ -15,7 +15,7 @@ from minicnn.preprocessing import as_digit
 
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
-    return mnist.load_sample()[1][0][:40]
+    return mnist.load_sample()[1][0][:20]
 
 
 def drawing(width: int = 300, height: int = 200, paper: int = 255, ink: int = 0, line: int = 16) -> Image.Image:
@@ -39,6 +39,12 @@ def photograph(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
 
 def center_of_mass(digit: np.ndarray) -> np.ndarray:
     return np.argwhere(np.ones_like(digit)).T @ digit.ravel() / digit.sum()
+
+
+def likeness(digit: np.ndarray, original: np.ndarray) -> float:
+    """Correlation of the pixels, one of them shifted by up to a pixel: centring rounds to whole ones."""
+    shifts = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    return max(np.corrcoef(np.roll(digit, shift, (0, 1)).ravel(), original.ravel())[0, 1] for shift in shifts)
 
 
 def box(digit: np.ndarray) -> tuple[int, int]:
@@ -87,16 +93,16 @@ def test_another_size_has_the_same_share_of_margin() -> None:
 
 def test_photographs_come_out_close_to_the_digit_that_was_photographed(digits: np.ndarray) -> None:
     rng = np.random.default_rng(5)
-    alike = [np.corrcoef(as_digit(photograph(digit, rng)).ravel(), digit.ravel())[0, 1] for digit in digits]
-    assert np.median(alike) > 0.93
-    assert min(alike) > 0.75
+    alike = [likeness(as_digit(photograph(digit, rng)), digit) for digit in digits]
+    assert np.median(alike) > 0.96
+    assert min(alike) > 0.85
 
 
 def test_thin_strokes_are_thickened() -> None:
     thin, thick = as_digit(drawing(line=2)), as_digit(drawing(line=10))
     strokes = [(digit[14] > 128).sum() for digit in (thin, thick)]
     assert strokes[0] >= 2
-    assert np.corrcoef(thin.ravel(), thick.ravel())[0, 1] > 0.8
+    assert likeness(thin, thick) > 0.8
 
 
 @pytest.mark.parametrize("ink", [0, 255])

@@ -209,6 +209,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "global_max_pool2d": lambda x, keepdims=False: x.amax((1, 2), keepdims),
     "adaptive_avg_pool2d": lambda x, output_size: nhwc(T.adaptive_avg_pool2d(nchw(x), output_size)),
     "adaptive_max_pool2d": lambda x, output_size: nhwc(T.adaptive_max_pool2d(nchw(x), output_size)),
+    "upsample_nearest2d": lambda x, factors: nhwc(T.interpolate(nchw(x), scale_factor=pair(factors, "factors"))),
+    "upsample_bilinear2d": lambda x, factors: nhwc(
+        T.interpolate(nchw(x), scale_factor=pair(factors, "factors"), mode="bilinear", align_corners=False)
+    ),
     "relu": T.relu,
     "relu6": T.relu6,
     "leaky_relu": lambda x, negative_slope=0.2: T.leaky_relu(x, negative_slope),

@@ -1,0 +1,117 @@
+"""What holds for the package as a whole: what an import costs, which way imports point, how long files are."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minicnn
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*ROOT.glob("minicnn/**/*.py"), *ROOT.glob("kernels/**/*.py")])
+HEAVY = ("numba", "cupy", "matplotlib", "h5py", "safetensors", "PIL", "rich", "tensorboard", "onnx", "torch", "keras")
+
+FLOORS = [
+    ["minicnn.kernels"],
+    ["minicnn.version", "minicnn.atomic", "minicnn.registry", "minicnn.backend", "minicnn.config", "minicnn.random"],
+    ["minicnn.tensor"],
+    ["minicnn.autograd"],
+    ["minicnn.functional"],
+    ["minicnn.gradcheck", "minicnn.samples"],
+    ["minicnn.initializers", "minicnn.regularizers", "minicnn.constraints", "minicnn.activations", "minicnn.schedules"],
+    ["minicnn.layers", "minicnn.losses", "minicnn.metrics", "minicnn.optimizers"],
+    ["minicnn.models", "minicnn.callbacks", "minicnn.utils"],
+    ["minicnn.datasets", "minicnn.preprocessing", "minicnn.visualize", "minicnn.saving", "minicnn.applications"],
+    ["minicnn.cli"],
+]
+UPWARD = {("minicnn.tensor", "minicnn.autograd"), ("minicnn.tensor", "minicnn.functional")}
+"""The one place where an import looks up: Tensor's operators are functions of the floors above."""
+
+
+def module_of(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return name.replace("kernels", "minicnn.kernels", 1) if name.startswith("kernels") else name
+
+
+def room_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def floor_of(room: str) -> int:
+    return next(number for number, floor in enumerate(FLOORS) if room in floor)
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms imported when the file is: what stands at its top level, type-checking blocks aside."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module == "minicnn":
+            found |= {f"minicnn.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("minicnn."):
+            found.add(room_of(node.module or ""))
+        elif isinstance(node, ast.Import):
+            found |= {room_of(alias.name) for alias in node.names if alias.name.startswith("minicnn.")}
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.name != "__init__.py" or p.parent.name != "minicnn"], ids=module_of)
+def test_imports_point_down(path: Path) -> None:
+    room = room_of(module_of(path))
+    upward = {other for other in imported_rooms(path) if other != room and floor_of(other) > floor_of(room)}
+    assert {(room, other) for other in upward} <= UPWARD
+
+
+def test_importing_minicnn_imports_nothing_heavy() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys, minicnn; print([m for m in {HEAVY} if m in sys.modules])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == "[]"
+
+
+def test_everything_promised_is_there() -> None:
+    for name in minicnn.__all__:
+        assert getattr(minicnn, name) is not None
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_files_are_of_a_length_to_be_read(path: Path) -> None:
+    lines = path.read_text().count("\n")
+    allowed = {"autograd.py": 500, "base.py": 460, "contract.py": 420, "tensor.py": 560, "samples.py": 440}
+    assert lines <= allowed.get(path.name, 420)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_files_say_on_their_first_line_what_lives_there(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_no_pickle_is_used_anywhere() -> None:
+    for path in SOURCES:
+        assert not {"pickle", "marshal", "shelve"} & {
+            alias.name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in ([ast.alias(node.module or "")] if isinstance(node, ast.ImportFrom) else node.names)
+        }, path
+
+
+def test_the_readme_programs_run() -> None:
+    """Every Python block of the README, in a process of its own, on a cut-down sample."""
+    text = (ROOT / "README.md").read_text()
+    programs = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    assert len(programs) == 3
+    shorter = (
+        "import minicnn.datasets.mnist as m; whole = m.load_sample\n"
+        "m.load_sample = lambda: tuple((x[:256], y[:256]) for x, y in whole())\n"
+    )
+    for program in programs:
+        done = subprocess.run([sys.executable, "-W", "error", "-c", shorter + program], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
