@@ -1,9 +1,9 @@
 """Automatic differentiation: Function (one node of the graph), the tape, backward, grad, no_grad.
 
 A `Function` computes arrays from arrays in `forward` and gradients from gradients in `backward`. Calling
-`Function.apply` on tensors that require gradients leaves the instance behind as the result's `grad_fn`: these instances,
-linked by their `edges`, are the tape. `backward` walks it from the newest node to the oldest. Backward functions work on
-tensors, so with `create_graph=True` the walk itself is recorded and can be differentiated again.
+`Function.apply` on tensors that require gradients leaves the instance behind as the result's `grad_fn`: these
+instances, linked by their `edges`, are the tape. `backward` walks it from the newest node to the oldest. Backward
+functions work on tensors, so with `create_graph=True` the walk itself is recorded and can be differentiated again.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _creation_order = itertools.count()
 
 
 class Edge(NamedTuple):
-    """Where the gradient of an input goes: to an output of a Function, or to a leaf tensor; and what it must look like."""
+    """Where the gradient of an input goes: to an output of a Function, or to a leaf; and what it must look like."""
 
     target: Function | Tensor
     output: int
@@ -102,8 +102,8 @@ class _Saved:
         edited = self.version[0] != self.version_then
         if edited or (self.fingerprint is not None and self.fingerprint != _fingerprint(self.data)):
             raise RuntimeError(
-                f"{node.name}: an array of shape {tuple(self.data.shape)} that backward needs was edited in place after "
-                f"the forward call. Received: edit number {self.version[0]}, expected {self.version_then}. "
+                f"{node.name}: an array of shape {tuple(self.data.shape)} that backward needs was edited in place "
+                f"after the forward call. Received: edit number {self.version[0]}, expected {self.version_then}. "
                 "Edit a copy instead: t.clone(), or write t = t + 1 for t += 1."
             )
         if self.tensor is not None:
@@ -131,11 +131,11 @@ class Function:
 
         y = Square.apply(x)
 
-    The engine does the common work: it checks shape and dtype of every gradient, sums over broadcast axes where the class
-    says `broadcasts = True`, adds up the gradients of a tensor used twice, and frees everything after backward.
+    The engine does the common work: it checks shape and dtype of every gradient, sums over broadcast axes where the
+    class says `broadcasts = True`, adds up the gradients of a tensor used twice, and frees everything after backward.
 
-    Within both methods: `self.kernels` and `self.xp` (the backend's kernels and array module) and `self.needs_input_grad`
-    (a bool an argument: skip what nobody asked for, return None in its place).
+    Within both methods: `self.kernels` and `self.xp` (the backend's kernels and array module) and
+    `self.needs_input_grad` (a bool an argument: skip what nobody asked for, return None in its place).
     """
 
     broadcasts = False
@@ -479,7 +479,7 @@ def grad(
     found = tuple(captured[id(edge.target), edge.output] for edge in edges)
     if not allow_unused and any(gradient is None for gradient in found):
         raise RuntimeError(
-            f"grad(): input {found.index(None)} was not used to compute the outputs. Pass allow_unused=True to get None "
-            "in its place."
+            f"grad(): input {found.index(None)} was not used to compute the outputs. Pass allow_unused=True to get "
+            "None in its place."
         )
     return found

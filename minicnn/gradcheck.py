@@ -1,8 +1,8 @@
 """Numerical derivatives against analytic ones: is a backward function right?
 
-`gradcheck` moves each input a little, sees how the outputs move, and compares with what backward says. Small functions are
-checked element by element (the whole Jacobian), larger ones along random directions. The outputs are weighted with random
-numbers, never with ones: the rows of a softmax and the channels of a batch norm add up to constants, so a backward that
+`gradcheck` moves each input a little, sees how the outputs move, and compares with what backward says. Small functions
+are checked element by element (the whole Jacobian), larger ones along random directions. The outputs are weighted with
+random numbers, never with ones: the rows of a softmax and the channels of a batch norm add up to constants, so a backward that
 returns zeros, or the wrong sign, would pass such a check.
 """
 
@@ -25,7 +25,7 @@ _FULL_JACOBIAN_LIMIT = 96
 
 @dataclass(frozen=True)
 class Comparison:
-    """One derivative, found in two ways. `where` says of what: "input 0 [2, 3], output 0 [1]" or "input 0, direction 2"."""
+    """One derivative, found in two ways. `where` says of what: "input 0 [2, 3], output 0 [1]"."""
 
     where: str
     analytic: float

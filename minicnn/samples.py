@@ -1,8 +1,8 @@
 """One sample of every differentiable operation: inputs and options on which its gradients are checked.
 
 `minicnn gradcheck` runs this table, and so do the tests, which add oracles and references to it. Inputs are float64 and
-small, and everything about them is lopsided (H != W, KH != KW, strides that do not divide, N != C != F), so that a mixed-up
-axis cannot go unseen. Where a function has kinks, its inputs keep away from them and from ties.
+small, and everything about them is lopsided (H != W, KH != KW, strides that do not divide, N != C != F), so that a
+mixed-up axis cannot go unseen. Where a function has kinks, its inputs keep away from them and from ties.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Inputs = Callable[[np.random.Generator], list[Any]]
 
 @dataclass(frozen=True)
 class Sample:
-    """An operation, a maker of its positional arguments (float64 arrays become tensors), and sets of keyword options."""
+    """An operation, a maker of its positional arguments (floating arrays become tensors), and sets of options."""
 
     name: str
     function: Callable[..., Any]
@@ -331,7 +331,8 @@ _LOSSES = [
 SAMPLES: dict[str, Sample] = {
     sample.name: sample
     for family in (
-        _ELEMENTWISE, _REDUCTIONS, _SHAPES, _PRODUCTS, _CONVOLUTIONS, _POOLS, _RESIZES, _ACTIVATIONS, _NORMS, _DROPOUTS, _LOSSES,
+        _ELEMENTWISE, _REDUCTIONS, _SHAPES, _PRODUCTS,
+        _CONVOLUTIONS, _POOLS, _RESIZES, _ACTIVATIONS, _NORMS, _DROPOUTS, _LOSSES,
     )
     for sample in family
 }  # fmt: skip

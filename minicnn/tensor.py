@@ -1,7 +1,7 @@
 """Tensor: an array, its gradient, and the operators.
 
-A tensor holds an array (`data`), knows the operation that made it (`grad_fn`, None for a leaf) and, where it is a leaf that
-requires one, collects its gradient (`grad`). Operators and methods are the functions of `minicnn.functional` under
+A tensor holds an array (`data`), knows the operation that made it (`grad_fn`, None for a leaf) and, where it is a leaf
+that requires one, collects its gradient (`grad`). Operators and methods are the functions of `minicnn.functional` under
 PyTorch's names; there they are documented.
 """
 
@@ -41,7 +41,7 @@ class RemovableHandle:
 class Tensor:
     """An array with a gradient.
 
-    data: an array, a tensor, or (nested lists of) numbers; copied. Python floats become float32; arrays keep their dtype.
+    data: an array, a tensor, or (nested lists of) numbers; copied. Python floats become float32, arrays stay as they are.
     dtype: float32 or float64 to compute with; integers and bools for indices, labels and masks.
 
     Raises TypeError for other dtypes (float16, complex, strings, objects) and for a gradient wanted of integers.
@@ -162,7 +162,7 @@ class Tensor:
         made = f", grad_fn={self.grad_fn!r}" if self.grad_fn else ", requires_grad=True" if self.requires_grad else ""
         return f"tensor({body}{dtype}{made})"
 
-    # ------------------------------------------------------------------------------------------------- ways out and over
+    # ------------------------------------------------------------------------------------------------- ways out
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The same memory as a NumPy array; read-only where the tensor takes part in a graph."""
@@ -219,7 +219,7 @@ class Tensor:
         autograd.backward(self, gradient, retain_graph, create_graph)
 
     def register_hook(self, hook: Hook) -> RemovableHandle:
-        """Call `hook(gradient)` when this tensor's gradient is known; a tensor it returns takes the gradient's place."""
+        """Call `hook(gradient)` when this tensor's gradient is known; what it returns takes the gradient's place."""
         if not self._requires_grad:
             raise RuntimeError("a hook needs a tensor that requires a gradient.")
         hooks = self._hooks if self.grad_fn is None else self.grad_fn.hooks
@@ -254,7 +254,7 @@ class Tensor:
         return self.data
 
     def _update(self, operator: Callable[[Tensor, Any], Tensor], other: Any) -> Tensor:
-        """`t += other` and its like: in place where nothing is recorded; a result of the graph is replaced by a new one."""
+        """`t += other` and its like: in place where nothing is recorded; else a new result of the graph."""
         recorded = autograd.is_grad_enabled()
         if recorded and (self.grad_fn is not None or getattr(other, "requires_grad", False)) and self._is_result():
             return operator(self, other)
@@ -338,24 +338,31 @@ class Tensor:
     def log_softmax(self, dim: int = -1) -> Tensor: return F.log_softmax(self, dim)
 
     # Reductions take PyTorch's `dim`, `keepdim` and, as PyTorch does, NumPy's `axis`, `keepdims`.
-    def sum(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.sum(self, dim, keepdim, **numpy)
-    def mean(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.mean(self, dim, keepdim, **numpy)
-    def max(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.max(self, dim, keepdim, **numpy)
-    def min(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.min(self, dim, keepdim, **numpy)
-    def prod(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.prod(self, dim, keepdim, **numpy)
-    def var(self, dim: Dims = None, keepdim: bool = False, correction: int = 0, **numpy: Any) -> Tensor:
-        return F.var(self, dim, keepdim, correction, **numpy)
-    def std(self, dim: Dims = None, keepdim: bool = False, correction: int = 0, **numpy: Any) -> Tensor:
-        return F.std(self, dim, keepdim, correction, **numpy)
-    def logsumexp(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor:
-        return F.logsumexp(self, dim, keepdim, **numpy)
-    def all(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.all(self, dim, keepdim, **numpy)
-    def any(self, dim: Dims = None, keepdim: bool = False, **numpy: Any) -> Tensor: return F.any(self, dim, keepdim, **numpy)
-    def cumsum(self, dim: int = 0, **numpy: Any) -> Tensor: return F.cumsum(self, dim, **numpy)
-    def argmax(self, dim: int | None = None, keepdim: bool = False, **numpy: Any) -> Tensor:
-        return F.argmax(self, dim, keepdim, **numpy)
-    def argmin(self, dim: int | None = None, keepdim: bool = False, **numpy: Any) -> Tensor:
-        return F.argmin(self, dim, keepdim, **numpy)
+    def sum(self, dim: Dims = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.sum(self, dim, keepdim, **names)
+    def mean(self, dim: Dims = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.mean(self, dim, keepdim, **names)
+    def max(self, dim: Dims = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.max(self, dim, keepdim, **names)
+    def min(self, dim: Dims = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.min(self, dim, keepdim, **names)
+    def prod(self, dim: Dims = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.prod(self, dim, keepdim, **names)
+    def var(self, dim: Dims = None, keepdim: bool = False, correction: int = 0, **names: Any) -> Tensor:
+        return F.var(self, dim, keepdim, correction, **names)
+    def std(self, dim: Dims = None, keepdim: bool = False, correction: int = 0, **names: Any) -> Tensor:
+        return F.std(self, dim, keepdim, correction, **names)
+    def logsumexp(self, dim: Dims = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.logsumexp(self, dim, keepdim, **names)
+    def all(self, dim: Dims = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.all(self, dim, keepdim, **names)
+    def any(self, dim: Dims = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.any(self, dim, keepdim, **names)
+    def cumsum(self, dim: int = 0, **names: Any) -> Tensor: return F.cumsum(self, dim, **names)
+    def argmax(self, dim: int | None = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.argmax(self, dim, keepdim, **names)
+    def argmin(self, dim: int | None = None, keepdim: bool = False, **names: Any) -> Tensor:
+        return F.argmin(self, dim, keepdim, **names)
 
     def reshape(self, *shape: Any) -> Tensor: return F.reshape(self, *shape)
     def view(self, *shape: Any) -> Tensor: return F.reshape(self, *shape)

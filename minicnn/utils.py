@@ -12,7 +12,7 @@ from minicnn.layers.parameter import reset_names
 
 
 def set_random_seed(seed: int) -> None:
-    """Make initial weights, shuffles and dropout repeatable; as keras.utils.set_random_seed, and NumPy's seed with it."""
+    """Make initial weights, shuffles and dropout repeatable, and NumPy's draws; as keras.utils.set_random_seed."""
     random.manual_seed(seed)
     np.random.seed(seed % (1 << 32))  # noqa: NPY002 -- programs that draw from NumPy's global state expect this
 

@@ -247,7 +247,7 @@ def test_an_edit_of_a_saved_tensor_is_detected() -> None:
     w = minicnn.tensor([3.0, 4.0], dtype="float64")
     y = (x * w).sum()
     w[0] = 100.0
-    with pytest.raises(RuntimeError, match="Mul: .*edited in place"):
+    with pytest.raises(RuntimeError, match=r"Mul: .*edited in place"):
         y.backward()
 
 
@@ -255,7 +255,7 @@ def test_an_edit_through_a_detached_view_is_detected() -> None:
     x = leaf(0.5)
     y = F.exp(x)
     y.detach().fill_(0.0)
-    with pytest.raises(RuntimeError, match="Exp: .*edited in place"):
+    with pytest.raises(RuntimeError, match=r"Exp: .*edited in place"):
         y.sum().backward()
 
 
@@ -281,7 +281,7 @@ def test_anomaly_mode_names_the_forward_call_that_leads_to_a_nan() -> None:
     x = leaf(0.0)
     with detect_anomaly(), np.errstate(all="ignore"):
         y = F.sqrt(x)  # the call to blame
-        with pytest.raises(RuntimeError, match="(?s)Sqrt.backward made a NaN.*test_autograd.py.*the call to blame"):
+        with pytest.raises(RuntimeError, match=r"(?s)Sqrt.backward made a NaN.*test_autograd.py.*the call to blame"):
             (y * 0).sum().backward()
 
 

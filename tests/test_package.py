@@ -58,7 +58,9 @@ def imported_rooms(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.name != "__init__.py" or p.parent.name != "minicnn"], ids=module_of)
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if p.name != "__init__.py" or p.parent.name != "minicnn"], ids=module_of
+)
 def test_imports_point_down(path: Path) -> None:
     room = room_of(module_of(path))
     upward = {other for other in imported_rooms(path) if other != room and floor_of(other) > floor_of(room)}

@@ -19,8 +19,8 @@ IDS = [f"{sample.name} {options or ''}".strip() for sample, options in CASES]
 NOT_DIFFERENTIABLE = {
     "all", "any", "argmax", "argmin", "eq", "ge", "gt", "isfinite", "isnan", "le", "logical_and", "logical_not",
     "logical_or", "lt", "ne", "sign",
-    "arange", "as_tensor", "eye", "from_dlpack", "from_numpy", "full", "linspace", "one_hot", "ones", "ones_like", "rand",
-    "randint", "randn", "randperm", "tensor", "zeros", "zeros_like",
+    "arange", "as_tensor", "eye", "from_dlpack", "from_numpy", "full", "linspace", "one_hot", "ones", "ones_like",
+    "rand", "randint", "randn", "randperm", "tensor", "zeros", "zeros_like",
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def describe() -> dict[str, str]:
     lines = {
         "minicnn": __version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "processor": f"{processor()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} threads",
+        "processor": f"{processor()}, {threads()} threads",
         "vector units": ", ".join(vector_units()) or "none known",
         "BLAS of NumPy": blas(),
         "backend": current_backend().name,
@@ -59,6 +59,11 @@ def version_of(library: str) -> str:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def threads() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

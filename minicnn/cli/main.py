@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. A mistake in the arguments or files is told in a line, without a trace."""
+    """Run one command; returns the exit status. A mistake in arguments or files is told in a line, without a trace."""
     options = build_parser().parse_args(arguments)
     command = importlib.import_module(f"minicnn.cli.{options.command}")
     try:

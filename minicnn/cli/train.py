@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
     )
     model = build_network(options.model, data.x_train.shape[1:], len(data.class_names))
     optimizer = optimizers.get(options.optimizer)
+    assert optimizer is not None  # a name was given
     if options.learning_rate is not None:
         optimizer.learning_rate = options.learning_rate
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -231,7 +231,7 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Ten
     pairs = tuple((int(before), int(after)) for before, after in widths)
     if len(pairs) != x.ndim or any(width < 0 for pair in pairs for width in pair):
         raise ValueError(
-            f"pad: one (before, after) of non-negative widths is needed for each of the {x.ndim} axes. Received: {widths}"
+            f"pad: one (before, after) of widths >= 0 is needed for each of the {x.ndim} axes. Received: {widths}"
         )
     return Pad.apply(x, pairs, value)
 

@@ -12,6 +12,12 @@ from minicnn.layers.inference import infer_shape
 from minicnn.layers.parameter import unique_name
 from minicnn.tensor import Tensor
 
+
+def _getitem(x: Tensor, key: Any) -> Tensor:
+    """x[key]; the list that a tuple becomes in a file counts as the tuple, as in Keras."""
+    return F.getitem(x, tuple(key) if isinstance(key, list) else key)
+
+
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "add": F.add,
     "sub": F.sub,
@@ -20,7 +26,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "pow": F.pow,
     "matmul": F.matmul,
     "neg": F.neg,
-    "getitem": F.getitem,
+    "getitem": _getitem,
 }
 
 KERAS_CLASSES = {
@@ -56,6 +62,10 @@ class Operator(Layer):
             return infer_shape(self.call, args)
         except (ValueError, IndexError) as error:
             raise ValueError(f"{self.name}: the operands do not fit together. Received: {list(args)}") from error
+
+    def get_build_config(self) -> dict[str, Any]:
+        """Nothing: to Keras an operation is no layer, and is never built."""
+        return {}
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "operator": self.operator}

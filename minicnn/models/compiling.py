@@ -42,6 +42,7 @@ class Compilable:
         self.history: History | None = None
         self.loss: Any = None
         self.compiled = False
+        self._compiled_trainable: list[tuple[Layer, bool]] = []
         self._loss_tracker = Mean(name="loss")
         self.stop_training = self.stop_evaluating = self.stop_predicting = False
 

@@ -9,13 +9,16 @@ inbound_nodes holds the calls of a layer: {"args": [...], "kwargs": {...}}, wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from minicnn.layers.base import Layer
 from minicnn.layers.symbolic import Node, SymbolicTensor, flatten, map_structure
 from minicnn.models.functional import Graph, Nest
 from minicnn.models.serialization import deserialize, serialize
+from minicnn.tensor import Tensor
 
 Config: TypeAlias = dict[str, Any]
 
@@ -88,6 +91,8 @@ def _read(layers: Mapping[str, Layer], entry: Any) -> Any:
     """Arguments of a call, with the tensors themselves in the place of what was written for them."""
     if _is_tensor(entry):
         return _tensor(layers, *entry["config"]["keras_history"])
+    if isinstance(entry, dict) and entry.get("class_name") in _CONSTANTS:
+        return _CONSTANTS[entry["class_name"]](entry.get("config") or {})
     if isinstance(entry, dict):
         return {key: _read(layers, part) for key, part in entry.items()}
     return [_read(layers, part) for part in entry] if isinstance(entry, (list, tuple)) else entry
@@ -106,11 +111,33 @@ def _tensor(layers: Mapping[str, Layer], name: str, call: int, index: int) -> Sy
 def _node_config(graph: Graph, node: Node) -> Config:
     def written(leaf: Any) -> Any:
         if not isinstance(leaf, SymbolicTensor):
-            return leaf
+            return _constant(leaf)
         config = {"shape": list(leaf.shape), "dtype": leaf.dtype, "keras_history": list(graph.position(leaf))}
         return {"class_name": "__keras_tensor__", "config": config}
 
     return {"args": list(map_structure(written, node.args)), "kwargs": map_structure(written, node.kwargs)}
+
+
+def _constant(value: Any) -> Any:
+    """An argument that is no tensor of the graph, as Keras writes it: an index, a number, an array."""
+    if isinstance(value, slice):
+        config = {"start": value.start, "stop": value.stop, "step": value.step}
+        return {"class_name": "__slice__", "config": config}
+    if value is Ellipsis:
+        return {"class_name": "__ellipsis__", "config": {}}
+    if isinstance(value, (np.ndarray, Tensor)):
+        array = np.asarray(value.data if isinstance(value, Tensor) else value)
+        return {"class_name": "__numpy__", "config": {"value": array.tolist(), "dtype": str(array.dtype)}}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+_CONSTANTS: dict[str, Callable[[Config], Any]] = {
+    "__slice__": lambda config: slice(config["start"], config["stop"], config["step"]),
+    "__ellipsis__": lambda config: Ellipsis,
+    "__numpy__": lambda config: np.array(config["value"], config["dtype"]),
+    "__tensor__": lambda config: np.array(config["value"], config["dtype"]),
+}
+"""What an argument of a call can be besides a tensor of the graph and plain data, and how it is read."""
 
 
 def _end(graph: Graph, tensor: SymbolicTensor) -> list[Any]:

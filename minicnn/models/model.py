@@ -233,6 +233,15 @@ def clone_model(model: Model) -> Model:
     return type(model).from_config(model.get_config(), own)
 
 
+def load_model(
+    path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None = None, compile: bool = True
+) -> Model:
+    """The model in a `.keras` file; see `saving.load_model`."""
+    from minicnn import saving
+
+    return saving.load_model(path, custom_objects, compile)
+
+
 def _nest_of_shapes(tensors: Nest) -> Any:
     if isinstance(tensors, SymbolicTensor):
         return tensors.shape

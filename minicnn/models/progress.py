@@ -186,7 +186,7 @@ class BarDisplay(Display):
 
     def _draw(self, state: str, logs: Logs) -> None:
         if self._progress is not None:
-            fields = {} if logs is None else {"logs": _coloured(logs)}
+            fields: dict[str, Any] = {} if logs is None else {"logs": _coloured(logs)}
             self._progress.update(self._task, completed=self.steps_done, state=state, **fields)
             self._progress.refresh()
 

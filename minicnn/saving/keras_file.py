@@ -6,6 +6,7 @@ import datetime
 import io
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +15,23 @@ from typing import Any
 from minicnn.atomic import atomic_write
 from minicnn.models import Model
 from minicnn.models.serialization import deserialize, serialize
-from minicnn.saving.weights import fill, keras_names, read_h5, write_keras_h5
+from minicnn.saving.archive import DAMAGE, read_members
+from minicnn.saving.weights import (
+    Arrays,
+    check_writable,
+    fill,
+    keras_names,
+    read_h5,
+    without_states,
+    write_keras_h5,
+)
 from minicnn.version import __version__
 
 KERAS_FORMAT = "3.8.0"
 """The version of Keras whose file format is written."""
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-_SMALL = 64 << 20
-"""Bytes that a member of the zip may always unpack to; above it, no more than `_RATIO` times what it takes up."""
-_RATIO = 20
+_STATE = "optimizer/vars/"
 
 
 def save_model(
@@ -31,32 +39,37 @@ def save_model(
 ) -> None:
     """Write a model to a `.keras` file: what it is made of, its weights, how it was compiled, the optimizer's state.
 
-    Raises ValueError for another ending, a model that is not built, or a part that cannot be written down (a plain Python
-    function); FileExistsError where overwrite is False. The file is written whole or not at all.
+    include_optimizer: without it, the file holds nothing of what `compile` was given.
+
+    Raises ValueError for another ending and for a model that is not built; TypeError for a part that cannot be written
+    down (a plain Python function); FileExistsError where overwrite is False. Written whole or not at all.
     """
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"the name of a model's file must end in .keras. Received: {path.name}")
-    if not model.built:
-        raise ValueError(f"{model.name} has no weights to save yet: call it on data, or give it an input shape.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; pass overwrite=True to replace it.")
-    optimizer = getattr(model, "optimizer", None) if include_optimizer else None
+    check_writable(model, path, overwrite)
     config = serialize(model)
-    compiled = model.get_compile_config() if include_optimizer else None
-    if compiled:
-        config["compile_config"] = compiled
+    if include_optimizer:
+        config["compile_config"] = _compile_config(model)
     metadata = {
         "keras_version": KERAS_FORMAT,
         "date_saved": datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S"),
         "minicnn_version": __version__,
     }
+    texts = {_METADATA: json.dumps(metadata), _CONFIG: json.dumps(config)}
     weights = io.BytesIO()
-    write_keras_h5(weights, model, optimizer)
+    write_keras_h5(weights, model, model.optimizer if include_optimizer else None)
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(_METADATA, json.dumps(metadata))
-        archive.writestr(_CONFIG, json.dumps(config))
+        for name, text in texts.items():
+            archive.writestr(name, text)
         archive.writestr(_WEIGHTS, weights.getvalue())
+
+
+def _compile_config(model: Model) -> dict[str, Any]:
+    try:
+        return model.get_compile_config()
+    except TypeError as error:
+        raise TypeError(f"{error} Or save the model without it: include_optimizer=False.") from error
 
 
 def load_model(
@@ -64,51 +77,74 @@ def load_model(
 ) -> Model:
     """The model in a `.keras` file that minicnn or Keras 3 wrote; with `compile`, ready to go on training.
 
-    custom_objects: classes by name, for layers of one's own. Nothing in the file is executed.
-    Raises FileNotFoundError; ValueError for a damaged file, one that unpacks to absurd sizes, and parts not known here.
+    custom_objects: classes by name, for layers of one's own, and functions of Lambda layers. Nothing in the file is run.
+
+    Raises FileNotFoundError; ValueError for a damaged file, for one that unpacks to absurd sizes, and for parts that are
+    not known here. Warns where the optimizer's state does not fit: training then starts afresh from the weights.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file at {path}")
+    config, arrays = _read(path)
+    model = _make(config, custom_objects, path)
+    fill(model, without_states(arrays), keras_names(model), str(path))
+    if compile and config.get("compile_config"):
+        _compile(model, config["compile_config"], path)
+        _fill_optimizer(model, arrays, path)
+    return model
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
+    """The config and all arrays of a file. ValueError where it is no sound `.keras` file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {name: _member(archive, name, path) for name in (_METADATA, _CONFIG, _WEIGHTS)}
+        with open(path, "rb") as file:
+            members = read_members(file, (_METADATA, _CONFIG, _WEIGHTS))
         config = json.loads(members[_CONFIG])
         arrays = read_h5(io.BytesIO(members[_WEIGHTS]))
-    except (zipfile.BadZipFile, OSError, EOFError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged, or not a .keras file: {error}") from error
-    model = deserialize(config, custom_objects)
+    except DAMAGE as error:
+        raise ValueError(f"{path} is damaged, or no .keras file: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is no .keras file: {_CONFIG} must hold an object. Received: {type(config).__name__}")
+    return config, arrays
+
+
+def _make(config: dict[str, Any], custom_objects: Mapping[str, Any] | None, path: Path) -> Model:
+    """The model that the config describes, with fresh weights. ValueError where that cannot be."""
+    try:
+        model = deserialize(config, custom_objects)
+        if not model.built:
+            model.build_from_config(config.get("build_config") or {})
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        what = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: its config does not make a model here. {what}") from error
     if not isinstance(model, Model):
         raise ValueError(f"{path} holds no model. Received: {type(model).__name__}")
     if not model.built:
         raise ValueError(f"{path}: the model does not know its input shape, so its weights cannot be placed.")
-    fill(model, arrays, keras_names(model), str(path))
-    if compile and config.get("compile_config"):
-        model.compile_from_config(config["compile_config"])
-        _fill_optimizer(model, {n: a for n, a in arrays.items() if n.startswith("optimizer/vars/")})
     return model
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
-    """One file of the zip, once its size has been seen to be reasonable."""
+def _compile(model: Model, config: dict[str, Any], path: Path) -> None:
     try:
-        info = archive.getinfo(name)
-    except KeyError:
-        raise ValueError(f"{path} is not a .keras file: it holds no {name}. Received: {archive.namelist()[:5]}") from None
-    if info.file_size > max(_SMALL, _RATIO * info.compress_size):
+        model.compile_from_config(config)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"{path}: {name} would unpack from {info.compress_size:,} to {info.file_size:,} bytes; no model is packed so "
-            "tightly. The file is refused."
-        )
-    with archive.open(info) as member:
-        content = member.read(info.file_size + 1)
-    if len(content) != info.file_size:
-        raise ValueError(f"{path}: {name} unpacks to another size than the {info.file_size:,} bytes it announces.")
-    return content
+            f"{path}: the model cannot be compiled here as it was. Load it with compile=False, and compile it yourself. "
+            f"{error}"
+        ) from error
 
 
-def _fill_optimizer(model: Any, arrays: Mapping[str, Any]) -> None:
+def _fill_optimizer(model: Model, arrays: Arrays, path: Path) -> None:
     """Give the optimizer its state back, where the file has any."""
-    if arrays and model.optimizer is not None:
-        model.optimizer.build(model.trainable_weights)
-        model.optimizer.load_own_variables({name.rsplit("/", 1)[1]: array for name, array in arrays.items()})
+    optimizer, state = model.optimizer, {n.removeprefix(_STATE): a for n, a in arrays.items() if n.startswith(_STATE)}
+    if optimizer is None or not state:
+        return
+    if len(state) > len(optimizer.variables):  # it had taken steps
+        optimizer.build(model.trainable_weights)
+    try:
+        optimizer.load_own_variables(state)
+    except (ValueError, KeyError) as error:
+        warnings.warn(
+            f"{path}: the optimizer's state does not fit the trainable weights, so it starts afresh. {error}",
+            stacklevel=3,
+        )

@@ -1,8 +1,8 @@
 """Where each array of a model lives in a file: Keras 3's own layout.
 
 Keras addresses weights by the path of attributes that leads to their layer ("layers/conv2d", "encoder/blocks/dense_1"),
-then "vars/0", "vars/1", ... in the order of the layer's weights. Layers in a list are named after their class, numbered in
-order, so that the name a layer was given does not matter; a list within a list is a "container".
+then "vars/0", "vars/1", ... in the order of the layer's weights. Layers in a list are named after their class, numbered
+in order, so that the name a layer was given does not matter; a list within a list is a "container".
 """
 
 from __future__ import annotations
@@ -40,14 +40,13 @@ def _visit(layer: Layer, path: str, seen: set[int]) -> Iterator[Place]:
         if isinstance(value, Layer):
             yield from _visit(value, inner, seen)
         elif isinstance(value, (list, tuple, dict)):
-            yield from _visit_all(value, inner, seen)
+            yield from _visit_all(value, inner, seen, ())
 
 
-def _visit_all(container: Any, path: str, seen: set[int]) -> Iterator[Place]:
-    """The layers in a list, tuple or dict, and in those within."""
-    if id(container) in seen:  # a list may hold itself
+def _visit_all(container: Any, path: str, seen: set[int], around: tuple[int, ...]) -> Iterator[Place]:
+    """The layers in a list, tuple or dict, and in those within; `around` are those that this one is in."""
+    if id(container) in around:  # a list may hold itself
         return
-    seen.add(id(container))
     names: Counter[str] = Counter()
     for value in container.values() if isinstance(container, dict) else container:
         if not isinstance(value, (Layer, list, tuple, dict)):
@@ -56,7 +55,10 @@ def _visit_all(container: Any, path: str, seen: set[int]) -> Iterator[Place]:
         number = names[base]
         names[base] += 1
         inner = f"{path}/{base}_{number}" if number else f"{path}/{base}"
-        yield from (_visit if isinstance(value, Layer) else _visit_all)(value, inner, seen)
+        if isinstance(value, Layer):
+            yield from _visit(value, inner, seen)
+        else:
+            yield from _visit_all(value, inner, seen, (*around, id(container)))
 
 
 def _class_name(layer: Layer) -> str:

@@ -71,7 +71,7 @@ def plot_images(
     figure, tiles = _grid(len(pictures), min(columns, len(pictures)), width, pictures.shape[1:3], 0.0, caption)
     for axes, picture, name in zip(tiles, pictures, names, strict=True):
         axes.imshow(picture, cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
-        axes.set_title(name, size=SMALL, color=INK, pad=3, linespacing=1.15)
+        axes.set_title(name, size=SMALL, color=INK, pad=3, linespacing=1.15, parse_math=False)
         bare(axes, frame=FAINT)
     return save(figure, path)
 
@@ -98,7 +98,7 @@ def plot_filters(kernels: Any, path: PathLike | None = None) -> Figure:
         bare(axes, frame=FAINT)
     colors = "grey is 0" if channels == 3 else "orange is negative, white 0, blue positive"
     subtitle = f"{colors}, full colour ±{limit:.2g}{_left_out(weights, len(tiles))}"
-    headline(figure, f"{filters} filters, {height}x{width}x{channels}", subtitle)
+    headline(figure, f"{_counted(filters, 'filter')}, {height}x{width}x{channels}", subtitle)
     return save(figure, path)
 
 
@@ -148,8 +148,12 @@ def plot_feature_maps(maps: Any, path: PathLike | None = None) -> Figure:
     silent = f"; grey: {flat_tiles} without an answer" if flat_tiles else ""
     few = "" if len(tiles) == channels else f"; the first {len(tiles)}"
     subtitle = f"dark to bright, each on its own scale{silent}{few}"
-    headline(figure, f"{channels} feature maps, {height}x{width}", subtitle)
+    headline(figure, f"{_counted(channels, 'feature map')}, {height}x{width}", subtitle)
     return save(figure, path)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _as_pictures(images: Any) -> np.ndarray:

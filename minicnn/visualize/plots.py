@@ -35,19 +35,22 @@ if TYPE_CHECKING:
 
 _WIDTH = 8.6  # inches: 1,376 pixels, sharp at a README's 830
 _STRONG_ERROR = 0.05  # share of a row: where no error is larger, one of this size takes the full colour
+_SETTINGS = ("learning_rate", "lr")  # logged among the metrics, but of neither training nor validation data
 _MAX_LABELLED_CLASSES = 20  # above it a confusion matrix shows colours without numbers
 
 
 def plot_history(history: Mapping[str, Sequence[float]], path: PathLike | None = None) -> Figure:
     """Curves of a training run, one panel for the loss and one for each metric: training in blue, validation in orange.
 
-    history: metric name -> one number an epoch, as `History.history`; a validation series is named "val_" + its metric.
+    history: metric name -> one number an epoch, as `History.history`; a validation series is named "val_" + its metric
+        and may be shorter, after `fit(validation_freq=k)`: its points then lie at every k-th epoch.
 
-    Raises ValueError where history is empty or its series differ in length.
+    Raises ValueError where history is empty or its other series differ in length.
     """
     check_path(path)
     lengths = {name: len(values) for name, values in history.items()}
-    if not lengths or len(set(lengths.values())) != 1 or 0 in lengths.values():
+    own = {length for name, length in lengths.items() if not name.startswith("val_")} or set(lengths.values())
+    if len(own) != 1 or not 0 < min(lengths.values()) <= max(lengths.values()) <= max(own):
         raise ValueError(f"plot_history: expected series of one length, an epoch or more. Received lengths: {lengths}")
     metrics = list(dict.fromkeys(name.removeprefix("val_") for name in history))
     columns = min(len(metrics), 2)
@@ -58,28 +61,30 @@ def plot_history(history: Mapping[str, Sequence[float]], path: PathLike | None =
         row, column = divmod(index, columns)
         axes = place(figure, column * panel + 0.6, row * height + 0.5, panel - 0.6 - labels, height - 1.05)
         series = {"train": history.get(metric), "validation": history.get(f"val_{metric}")}
-        _draw_curves(axes, metric, {name: values for name, values in series.items() if values is not None})
+        _draw_curves(axes, metric, {name: values for name, values in series.items() if values is not None}, max(own))
     return save(figure, path)
 
 
-def _draw_curves(axes: Axes, metric: str, series: Mapping[str, Sequence[float]]) -> None:
+def _draw_curves(axes: Axes, metric: str, series: Mapping[str, Sequence[float]], count: int) -> None:
+    """Draw the one or two `series` of a panel over `count` epochs."""
     from matplotlib.ticker import MaxNLocator
 
     ends = []
     for name, values in series.items():
         color = BLUE if name == "train" else VERMILLION
         y = np.asarray(values, np.float64)
-        epochs = np.arange(1, len(y) + 1)
+        epochs = np.arange(1, len(y) + 1) * (count // len(y))
         marker = 3.5 if len(y) <= 30 else 0
         axes.plot(epochs, y, color=color, linewidth=1.8, marker="o", markersize=marker, clip_on=False)
         finite = np.flatnonzero(np.isfinite(y))
         if len(finite):
-            ends.append((y[finite[-1]], f"{name} {_short(y[-1])}", color))
-    axes.set_title(metric.replace("_", " "), loc="left", size=TITLE, weight="bold", color=INK, pad=10)
+            text = _short(y[-1]) if metric in _SETTINGS else f"{name} {_short(y[-1])}"
+            ends.append((y[finite[-1]], text, color))
+    axes.set_title(metric.replace("_", " "), loc="left", size=TITLE, weight="bold", color=INK, pad=10, parse_math=False)
     axes.set_xlabel("epoch", size=TEXT, color=MUTED, labelpad=6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.set_xlim(0.5 if len(epochs) == 1 else 1, max(len(epochs), 1.5))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xlim(0.5 if count == 1 else 1, max(count, 1.5))
     axes.margins(y=0.08)
     axes.tick_params(length=0, labelsize=SMALL, labelcolor=MUTED, pad=5)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
@@ -177,8 +182,10 @@ def _label_classes(axes: Axes, names: Sequence[str], recalls: np.ndarray, slante
     ticks = np.arange(len(names))
     axes.set_xticks(ticks, names, rotation=40 if slanted else 0, ha="left" if slanted else "center")
     axes.set_yticks(ticks, names)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_parse_math(False)  # a dollar sign in a name is a dollar sign
     axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelsize=TEXT, labelcolor=INK, pad=3)
+    axes.tick_params(length=0, labelsize=min(TEXT, 220 / len(names)), labelcolor=INK, pad=3)
     axes.set_xlabel("predicted", size=TEXT, color=MUTED, loc="left", labelpad=8)
     axes.xaxis.set_label_position("top")
     axes.set_ylabel("true", size=TEXT, color=MUTED, loc="top", labelpad=8)
@@ -192,5 +199,5 @@ def _label_classes(axes: Axes, names: Sequence[str], recalls: np.ndarray, slante
     for row, text, drop in [*notes, (edge, "recall", -8)]:
         axes.annotate(
             text, (edge, row), xytext=(8, drop), textcoords="offset points",
-            va="center", size=SMALL, color=MUTED, annotation_clip=False,
+            va="center", size=min(SMALL, 220 / len(names)), color=MUTED, annotation_clip=False,
         )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 import minicnn
 from minicnn import Input, Model, Sequential, layers, optimizers
+from minicnn.models.data import batch_source
 
 X = np.arange(10.0)[:, None] * [1.0, 0.0]  # rows are told by their first number
 Y = np.arange(10.0)
@@ -243,7 +244,7 @@ def test_check_nan_looks_at_batches_and_validation_data_and_lets_infinity_pass()
         model.fit(iter([(X, Y), (bad, Y)]), check_nan=True, verbose=0)
     with pytest.raises(ValueError, match="fit, validation_data: x holds NaN in row 1"):
         model.fit(X, Y, validation_data=(bad, Y), check_nan=True, verbose=0)
-    model.predict(np.array([[np.inf, -np.inf]]), check_nan=True)
+    batch_source("predict", np.array([[np.inf, -np.inf]]), check_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_on_a_terminal_a_live_bar_shows_loss_rate_and_time_left_and_leaves_a_lin
     with contextlib.redirect_stdout(terminal):
         model().fit(X, Y, batch_size=1, epochs=2)
     text = plain(terminal.getvalue())
-    assert re.search(r"Epoch 1/2 [━╸╺ ]+1/8 .*samples/s loss 1\.0000  mae 1\.0000", text)
+    assert re.search(r"Epoch 1/2 [━╸╺ ]+1/8 .*s left  [\d,]+ samples/s  loss 1\.0000  mae 1\.0000", text)
     lines = [line for line in text.splitlines() if re.match(r"Epoch \d/2  [\d.]+m?s", line)]
     assert len(lines) == 2
     assert lines[1].rstrip().endswith("loss 1.0000  mae 1.0000")

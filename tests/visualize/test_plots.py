@@ -134,6 +134,27 @@ def test_history_has_a_panel_a_metric_and_counts_epochs_from_one() -> None:
     assert {"train 0.2500", "validation 0.2500", "train 0.9200", "validation 0.9000"} <= shown
 
 
+def test_validation_every_other_epoch_stands_at_those_epochs() -> None:
+    train, validation = plot_history({"loss": [5, 4, 3, 2, 1], "val_loss": [4.5, 2.5]}).axes[0].lines
+    assert train.get_xdata().tolist() == [1, 2, 3, 4, 5]
+    assert validation.get_xdata().tolist() == [2, 4]
+
+
+def test_a_learning_rate_is_labelled_as_neither_train_nor_validation() -> None:
+    figure = plot_history({"loss": [3, 2], "learning_rate": [0.1, 0.05]})
+    shown = [text.get_text() for text in texts(figure)]
+    assert "train 2.0000" in shown
+    assert "0.0500" in shown
+    assert "train 0.0500" not in shown
+
+
+def test_dollar_signs_are_not_mathematics() -> None:
+    names = [r"$\money$", r"$\frac$"]
+    for figure in (plot_confusion_matrix(np.eye(2), names), plot_images(np.zeros((2, 3, 3)), titles=names)):
+        figure.canvas.draw()  # raised a parser's error
+        assert set(names) <= {text.get_text() for text in texts(figure)}
+
+
 def test_history_with_a_diverged_loss_draws_what_is_finite() -> None:
     figure = plot_history({"loss": [1.0, float("inf"), float("nan")], "val_loss": [float("nan")] * 3})
     assert "train nan" in {text.get_text() for text in texts(figure)}
@@ -227,7 +248,9 @@ def test_feature_maps_are_a_tile_a_channel_and_flat_ones_grey() -> None:
     [
         (lambda: plot_history({}), "an epoch or more"),
         (lambda: plot_history({"loss": []}), "an epoch or more"),
-        (lambda: plot_history({"loss": [1, 2], "val_loss": [1]}), r"'val_loss': 1"),
+        (lambda: plot_history({"loss": [1, 2], "mae": [1]}), r"'mae': 1"),
+        (lambda: plot_history({"loss": [1], "val_loss": [1, 2]}), r"'val_loss': 2"),
+        (lambda: plot_history({"loss": [1], "val_loss": []}), r"'val_loss': 0"),
         (lambda: plot_confusion_matrix(np.ones((2, 3)), "ab"), r"\(K, K\). Received shape: \(2, 3\)"),
         (lambda: plot_confusion_matrix(-np.eye(2), "ab"), "not negative"),
         (lambda: plot_confusion_matrix(np.full((2, 2), np.nan), "ab"), "finite"),
