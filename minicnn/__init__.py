@@ -29,20 +29,13 @@ from minicnn import (
     utils,
     visualize,
 )
-from minicnn.autograd import (
-    Function,
-    detect_anomaly,
-    enable_grad,
-    grad,
-    is_grad_enabled,
-    no_grad,
-    set_grad_enabled,
-)
+from minicnn.autograd import Function, grad
 from minicnn.backend import available_backends, current_backend, use_backend
 from minicnn.functional import *  # noqa: F403
 from minicnn.gradcheck import gradcheck, gradgradcheck
 from minicnn.layers import Input, Layer, Parameter
 from minicnn.models import Model, Sequential
+from minicnn.modes import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minicnn.random import manual_seed
 from minicnn.tensor import Tensor
 from minicnn.version import __version__

@@ -1,4 +1,4 @@
-"""Automatic differentiation: Function (one node of the graph), the tape, backward, grad, no_grad.
+"""Automatic differentiation: Function (one node of the graph), the tape, backward, grad.
 
 A `Function` computes arrays from arrays in `forward` and gradients from gradients in `backward`. Calling
 `Function.apply` on tensors that require gradients leaves the instance behind as the result's `grad_fn`: these
@@ -10,69 +10,17 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from minicnn.backend import common_backend
 from minicnn.kernels.contract import Array, Kernels
+from minicnn.modes import mode, set_grad_enabled
 from minicnn.tensor import Tensor
-
-# --------------------------------------------------------------------------------------------------- modes
-
-
-class _Mode(threading.local):
-    """What this thread records."""
-
-    grad_enabled = True
-    detect_anomaly = False
-
-
-_mode = _Mode()
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are recorded in this thread."""
-    return _mode.grad_enabled
-
-
-@contextmanager
-def set_grad_enabled(enabled: bool) -> Iterator[None]:
-    """Record operations, or do not, within the block. As torch.set_grad_enabled."""
-    before, _mode.grad_enabled = _mode.grad_enabled, enabled
-    try:
-        yield
-    finally:
-        _mode.grad_enabled = before
-
-
-def no_grad() -> Any:
-    """Within the block (or the decorated function) nothing is recorded: results require no gradient."""
-    return set_grad_enabled(False)
-
-
-def enable_grad() -> Any:
-    """Record again within a `no_grad` block."""
-    return set_grad_enabled(True)
-
-
-@contextmanager
-def detect_anomaly() -> Iterator[None]:
-    """Find where a NaN comes from: a backward function that makes one raises, and names its forward call.
-
-    Saved arrays are fingerprinted as well, so that an edit past the tensor (`t.data[...] = 0`) is found. Slow.
-    """
-    before, _mode.detect_anomaly = _mode.detect_anomaly, True
-    try:
-        yield
-    finally:
-        _mode.detect_anomaly = before
-
 
 # --------------------------------------------------------------------------------------------------- the graph
 
@@ -96,7 +44,7 @@ class _Saved:
     def __init__(self, data: Array, tensor: Tensor | None, output: int | None, version: list[int]) -> None:
         self.data, self.tensor, self.output = data, tensor, output
         self.version, self.version_then = version, version[0]
-        self.fingerprint = _fingerprint(data) if _mode.detect_anomaly else None
+        self.fingerprint = _fingerprint(data) if mode.detect_anomaly else None
 
     def unpack(self, node: Function) -> Tensor:
         edited = self.version[0] != self.version_then
@@ -184,7 +132,7 @@ class Function:
         backend = common_backend([arg.data for arg in args if isinstance(arg, Tensor)])
         node.kernels, node.xp = backend.kernels, backend.xp
         node.needs_input_grad = needs
-        node._recording = _mode.grad_enabled and True in needs
+        node._recording = mode.grad_enabled and True in needs
         node._to_save = ()
 
         result = node.forward(*arrays, **options)
@@ -208,7 +156,7 @@ class Function:
         self.hooks = {}
         self._saved = [self._place(value, args, results, outputs) for value in self._to_save]
         del self._to_save
-        if _mode.detect_anomaly:
+        if mode.detect_anomaly:
             self._origin = "".join(traceback.format_list(traceback.extract_stack()[:-2]))
 
     def _place(self, value: Any, args: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]) -> Any:

@@ -2,8 +2,8 @@
 
 `gradcheck` moves each input a little, sees how the outputs move, and compares with what backward says. Small functions
 are checked element by element (the whole Jacobian), larger ones along random directions. The outputs are weighted with
-random numbers, never with ones: the rows of a softmax and the channels of a batch norm add up to constants, so a backward that
-returns zeros, or the wrong sign, would pass such a check.
+random numbers, never with ones: the rows of a softmax and the channels of a batch norm add up to constants, so a
+backward that returns zeros, or the wrong sign, would pass such a check.
 """
 
 from __future__ import annotations

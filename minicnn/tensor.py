@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from minicnn.backend import get_backend
+from minicnn.dtypes import DEFAULT_DTYPE, supported
 from minicnn.kernels.contract import Array
+from minicnn.modes import is_grad_enabled, no_grad
 
 if TYPE_CHECKING:
     from minicnn.autograd import Function, Hook
@@ -22,9 +24,6 @@ Number: TypeAlias = int | float | bool
 Dims: TypeAlias = int | Sequence[int] | None
 Index: TypeAlias = Any
 """What NumPy takes between brackets: integers, slices, None, Ellipsis, integer arrays, masks; tensors too."""
-
-DEFAULT_DTYPE = np.dtype(np.float32)
-_KINDS = {"f": "floating point", "i": "integer", "u": "integer", "b": "bool"}
 
 
 class RemovableHandle:
@@ -41,7 +40,7 @@ class RemovableHandle:
 class Tensor:
     """An array with a gradient.
 
-    data: an array, a tensor, or (nested lists of) numbers; copied. Python floats become float32, arrays stay as they are.
+    data: an array, a tensor, or (nested lists of) numbers; copied. Python floats become float32, arrays keep theirs.
     dtype: float32 or float64 to compute with; integers and bools for indices, labels and masks.
 
     Raises TypeError for other dtypes (float16, complex, strings, objects) and for a gradient wanted of integers.
@@ -245,7 +244,7 @@ class Tensor:
 
     def _edit(self) -> Array:
         """The array, to be written: counted, so that a backward that needs the old values can tell."""
-        if autograd.is_grad_enabled() and self._requires_grad:
+        if is_grad_enabled() and self._requires_grad:
             raise RuntimeError(
                 "a tensor that requires a gradient cannot be edited in place while operations are recorded: use "
                 "`with minicnn.no_grad():`, or make a new tensor (where, t = t + 1)."
@@ -255,10 +254,10 @@ class Tensor:
 
     def _update(self, operator: Callable[[Tensor, Any], Tensor], other: Any) -> Tensor:
         """`t += other` and its like: in place where nothing is recorded; else a new result of the graph."""
-        recorded = autograd.is_grad_enabled()
+        recorded = is_grad_enabled()
         if recorded and (self.grad_fn is not None or getattr(other, "requires_grad", False)) and self._is_result():
             return operator(self, other)
-        with autograd.no_grad():
+        with no_grad():
             value = operator(self, other)
         self._edit()[...] = value.data
         return self
@@ -400,18 +399,6 @@ def _to_array(data: Any, dtype: Any) -> Array:
     if wanted is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
         array = array.astype(DEFAULT_DTYPE)
     return supported(array, "tensor()")
-
-
-def supported(array: Array, caller: str) -> Array:
-    """The array itself, if its dtype is one that minicnn computes or indexes with; TypeError otherwise."""
-    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
-        return array
-    if array.dtype.kind in "iub":
-        return array
-    raise TypeError(
-        f"{caller}: dtype must be float32 or float64 (or an integer or bool for labels, indices and masks). "
-        f"Received: {array.dtype}. Convert with array.astype('float32')."
-    )
 
 
 def _plain(value: Any) -> Any:

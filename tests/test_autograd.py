@@ -12,7 +12,8 @@ import pytest
 
 import minicnn
 from minicnn import functional as F
-from minicnn.autograd import Function, detect_anomaly, enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from minicnn.autograd import Function, grad
+from minicnn.modes import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minicnn.tensor import Tensor
 
 

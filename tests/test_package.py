@@ -17,7 +17,16 @@ HEAVY = ("numba", "cupy", "matplotlib", "h5py", "safetensors", "PIL", "rich", "t
 
 FLOORS = [
     ["minicnn.kernels"],
-    ["minicnn.version", "minicnn.atomic", "minicnn.registry", "minicnn.backend", "minicnn.config", "minicnn.random"],
+    [
+        "minicnn.version",
+        "minicnn.atomic",
+        "minicnn.registry",
+        "minicnn.backend",
+        "minicnn.config",
+        "minicnn.dtypes",
+        "minicnn.modes",
+        "minicnn.random",
+    ],
     ["minicnn.tensor"],
     ["minicnn.autograd"],
     ["minicnn.functional"],
@@ -85,7 +94,7 @@ def test_everything_promised_is_there() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_files_are_of_a_length_to_be_read(path: Path) -> None:
     lines = path.read_text().count("\n")
-    allowed = {"autograd.py": 500, "base.py": 460, "contract.py": 420, "tensor.py": 560, "samples.py": 440}
+    allowed = {"autograd.py": 450, "base.py": 450, "samples.py": 450}
     assert lines <= allowed.get(path.name, 420)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import minicnn
 from minicnn import functional as F
-from minicnn.autograd import no_grad
+from minicnn.modes import no_grad
 from minicnn.tensor import Tensor
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.dtypes import DEFAULT_DTYPE, supported
 from minicnn.functional.shape import sizes_of
 from minicnn.random import Generator, generator_for
-from minicnn.tensor import DEFAULT_DTYPE, Number, Tensor, supported
+from minicnn.tensor import Number, Tensor
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:

@@ -14,8 +14,9 @@ import numpy as np
 
 from minicnn.autograd import Function
 from minicnn.backend import backend_of
+from minicnn.dtypes import DEFAULT_DTYPE
 from minicnn.kernels.contract import Array
-from minicnn.tensor import DEFAULT_DTYPE, Tensor
+from minicnn.tensor import Tensor
 
 Operand: TypeAlias = Any
 """A tensor, an array, or a number."""

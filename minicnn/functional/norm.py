@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from minicnn.autograd import Function, no_grad
+from minicnn.autograd import Function
 from minicnn.backend import backend_of
 from minicnn.functional.arguments import (
     as_kernel_input,
@@ -30,6 +30,7 @@ from minicnn.functional.linalg import matmul
 from minicnn.functional.shape import normalize_dim
 from minicnn.functional.twin import vjp
 from minicnn.kernels.contract import Array
+from minicnn.modes import no_grad
 from minicnn.tensor import Tensor
 
 __all__ = ["batch_norm", "group_norm", "layer_norm", "local_response_norm"]

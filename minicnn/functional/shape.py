@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import Function
+from minicnn.dtypes import supported
 from minicnn.kernels.contract import Array
-from minicnn.tensor import Index, Tensor, _plain, supported
+from minicnn.tensor import Index, Tensor, _plain
 
 
 def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:

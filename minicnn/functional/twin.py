@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from minicnn import autograd
+from minicnn.modes import enable_grad, is_grad_enabled
 from minicnn.tensor import Tensor
 
 
@@ -19,8 +20,8 @@ def vjp(
 
     Called within a backward that is recorded itself, the gradients can be differentiated further.
     """
-    recorded = autograd.is_grad_enabled()
-    with autograd.enable_grad():
+    recorded = is_grad_enabled()
+    with enable_grad():
         # Stand-ins, because one input may have been computed from another: the walk must end at each of them.
         entries = [x.reshape(x.shape) if recorded else x.detach().requires_grad_(x.requires_grad) for x in inputs]
         outputs = twin(*entries)

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minicnn import config, constraints, initializers, regularizers
-from minicnn.autograd import no_grad
 from minicnn.layers.input_spec import InputSpec
 from minicnn.layers.parameter import Parameter, unique_name
 from minicnn.layers.symbolic import Node, Shape, SymbolicTensor, flatten, map_structure
+from minicnn.modes import no_grad
 from minicnn.registry import snake_case
 from minicnn.tensor import Tensor
 

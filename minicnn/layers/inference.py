@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.autograd import no_grad
 from minicnn.layers.base import shape_of
 from minicnn.layers.symbolic import Shape, map_structure
+from minicnn.modes import no_grad
 from minicnn.tensor import Tensor
 
 _BATCHES = (2, 3)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.autograd import no_grad
+from minicnn.modes import no_grad
 from minicnn.tensor import Tensor
 
 _names: Counter[str] = Counter()

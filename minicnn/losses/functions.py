@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from minicnn import functional as F
-from minicnn.autograd import no_grad
 from minicnn.backend import backend_of
 from minicnn.functional.activation import Softmax
 from minicnn.functional.elementwise import as_float
+from minicnn.modes import no_grad
 from minicnn.tensor import Tensor
 
 EPSILON = 1e-7

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minicnn import config
-from minicnn.autograd import no_grad
+from minicnn.modes import no_grad
 from minicnn.registry import Configurable, snake_case
 from minicnn.tensor import Tensor
 

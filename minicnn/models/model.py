@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from minicnn.autograd import no_grad
 from minicnn.layers.base import Layer
 from minicnn.layers.parameter import unique_name
 from minicnn.layers.symbolic import SymbolicTensor, flatten
@@ -15,6 +14,7 @@ from minicnn.models.functional import Graph, Nest
 from minicnn.models.graph_config import graph_config, graph_from_config
 from minicnn.models.summary import print_summary
 from minicnn.models.training import Trainer
+from minicnn.modes import no_grad
 
 
 class Model(Trainer, Layer):

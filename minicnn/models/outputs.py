@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 
 from minicnn import losses
 from minicnn import metrics as metrics_module
-from minicnn.autograd import no_grad
 from minicnn.layers.symbolic import flatten
 from minicnn.losses import Loss
 from minicnn.metrics import Mean, Metric
+from minicnn.modes import no_grad
 from minicnn.tensor import Tensor
 
 Nest: TypeAlias = Any

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicnn.autograd import grad, no_grad
+from minicnn.autograd import grad
 from minicnn.callbacks.base import CallbackList, History
 from minicnn.layers.symbolic import flatten, map_structure
 from minicnn.models.compiling import Compilable, Logs
@@ -24,6 +24,7 @@ from minicnn.models.data import (
     unpack_x_y_sample_weight,
 )
 from minicnn.models.progress import progress_display
+from minicnn.modes import no_grad
 from minicnn.tensor import Tensor
 
 

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from minicnn import schedules
-from minicnn.autograd import no_grad
 from minicnn.backend import backend_of
 from minicnn.functional.arguments import check_number, check_positive
 from minicnn.kernels.contract import Array, Kernels
+from minicnn.modes import no_grad
 from minicnn.registry import Configurable, snake_case
 from minicnn.schedules import LearningRateSchedule
 from minicnn.tensor import Tensor

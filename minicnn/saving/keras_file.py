@@ -77,10 +77,10 @@ def load_model(
 ) -> Model:
     """The model in a `.keras` file that minicnn or Keras 3 wrote; with `compile`, ready to go on training.
 
-    custom_objects: classes by name, for layers of one's own, and functions of Lambda layers. Nothing in the file is run.
+    custom_objects: classes by name, for layers of one's own, and functions of Lambda layers. The file runs nothing.
 
-    Raises FileNotFoundError; ValueError for a damaged file, for one that unpacks to absurd sizes, and for parts that are
-    not known here. Warns where the optimizer's state does not fit: training then starts afresh from the weights.
+    Raises FileNotFoundError; ValueError for a damaged file, for one that unpacks to absurd sizes, and for parts not
+    known here. Warns where the optimizer's state does not fit: training then starts afresh from the weights.
     """
     path = Path(path)
     if not path.is_file():
@@ -129,8 +129,8 @@ def _compile(model: Model, config: dict[str, Any], path: Path) -> None:
         model.compile_from_config(config)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"{path}: the model cannot be compiled here as it was. Load it with compile=False, and compile it yourself. "
-            f"{error}"
+            f"{path}: the model cannot be compiled here as it was: {error} Load it with compile=False, and compile it "
+            "yourself."
         ) from error
 
 

@@ -1,5 +1,6 @@
 """Weights in files: `.npz` and `.safetensors` with readable names, `.weights.h5` in Keras 3's own layout.
 
+All three go by the layers' places in the model (see saving/state.py), so names that layers were given do not matter.
 Everything is written whole or not at all, and read with no pickle. A file that does not fit the model changes nothing.
 """
 
@@ -78,21 +79,14 @@ def check_writable(model: Layer, path: Path, overwrite: bool) -> None:
 
 
 def readable_names(model: Layer) -> dict[str, Parameter]:
-    """Parameters by layer name and weight name: "conv2d/kernel"; for layers within layers "block/conv2d/kernel"."""
+    """Parameters by their layer's place in Keras 3's files and their own name: "layers/conv2d/kernel"."""
     named: dict[str, Parameter] = {}
     met: set[int] = set()
-
-    def visit(layer: Layer, prefix: str) -> None:
-        for parameter in layer._weights:
+    for place in places(model):
+        for parameter in place.parameters:
             if id(parameter) not in met:
                 met.add(id(parameter))
-                named[_free(f"{prefix}{parameter.name}", named)] = parameter
-        for inner in layer._layers:
-            if id(inner) not in met:
-                met.add(id(inner))
-                visit(inner, f"{prefix}{inner.name}/")
-
-    visit(model, "")
+                named[_free("/".join(filter(None, (place.path, parameter.name))), named)] = parameter
     return named
 
 

@@ -182,9 +182,9 @@ def _label_classes(axes: Axes, names: Sequence[str], recalls: np.ndarray, slante
     ticks = np.arange(len(names))
     axes.set_xticks(ticks, names, rotation=40 if slanted else 0, ha="left" if slanted else "center")
     axes.set_yticks(ticks, names)
+    axes.xaxis.tick_top()
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_parse_math(False)  # a dollar sign in a name is a dollar sign
-    axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=min(TEXT, 220 / len(names)), labelcolor=INK, pad=3)
     axes.set_xlabel("predicted", size=TEXT, color=MUTED, loc="left", labelpad=8)
     axes.xaxis.set_label_position("top")

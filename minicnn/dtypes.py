@@ -1,0 +1,22 @@
+"""The dtypes that minicnn computes with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicnn.kernels.contract import Array
+
+DEFAULT_DTYPE = np.dtype(np.float32)
+"""What Python's floats become."""
+
+
+def supported(array: Array, caller: str) -> Array:
+    """The array itself, if its dtype is one that minicnn computes or indexes with; TypeError otherwise."""
+    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+        return array
+    if array.dtype.kind in "iub":
+        return array
+    raise TypeError(
+        f"{caller}: dtype must be float32 or float64 (or an integer or bool for labels, indices and masks). "
+        f"Received: {array.dtype}. Convert with array.astype('float32')."
+    )
