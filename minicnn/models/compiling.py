@@ -73,9 +73,12 @@ class Compilable:
 
         Raises ValueError for unknown names, with a suggestion. Outputs named wrongly are found at the first batch.
         """
+        loss = _revived(losses.deserialize, loss)
+        metrics = _revived(metrics_module.deserialize, metrics)
+        weighted_metrics = _revived(metrics_module.deserialize, weighted_metrics)
+        _check_names(loss, [metrics, weighted_metrics])
         self.optimizer = optimizers.get(optimizer)
         self.loss = loss
-        _check_names(loss, [metrics, weighted_metrics])
         self._compile_arguments = {
             "loss": loss,
             "loss_weights": loss_weights,
@@ -98,10 +101,10 @@ class Compilable:
         given = self._compile_arguments
         return {
             "optimizer": optimizers.serialize(self.optimizer),
-            "loss": _map_members(losses.serialize, given["loss"]),
+            "loss": _written(losses.serialize, given["loss"]),
             "loss_weights": given["loss_weights"],
-            "metrics": _map_members(metrics_module.serialize, given["metrics"]),
-            "weighted_metrics": _map_members(metrics_module.serialize, given["weighted_metrics"]),
+            "metrics": _written(metrics_module.serialize, given["metrics"]),
+            "weighted_metrics": _written(metrics_module.serialize, given["weighted_metrics"]),
             "run_eagerly": False,
             "steps_per_execution": 1,
             "jit_compile": False,
@@ -111,13 +114,9 @@ class Compilable:
         """Compile as `get_compile_config`, here or in Keras 3, wrote down."""
         if not config:
             return
-        self.compile(
-            optimizers.deserialize(config["optimizer"]),
-            loss=_map_members(losses.deserialize, config.get("loss")),
-            loss_weights=config.get("loss_weights"),
-            metrics=_map_members(metrics_module.deserialize, config.get("metrics")),
-            weighted_metrics=_map_members(metrics_module.deserialize, config.get("weighted_metrics")),
-        )
+        options = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
+        given: dict[str, Any] = {option: config.get(option) for option in options}
+        self.compile(**given)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -199,13 +198,24 @@ def _check_names(loss: Any, metrics: Any) -> None:
             metrics_module.get(leaf)
 
 
-def _map_members(function: Callable[[Any], Any], nest: Any) -> Any:
-    """The nest with losses or metrics (objects, or their configs) replaced; names, and what a name stands for, stay."""
-    if isinstance(nest, dict) and "class_name" not in nest:
-        return {key: _map_members(function, part) for key, part in nest.items()}
+def _written(serialize: Callable[[Any], Any], nest: Any) -> Any:
+    """The nest with a config in the place of each loss or metric object; names stay."""
+    if isinstance(nest, dict):
+        return {key: _written(serialize, part) for key, part in nest.items()}
     if isinstance(nest, (list, tuple)):
-        return [_map_members(function, part) for part in nest]
-    return nest if nest is None or isinstance(nest, str) else function(nest)
+        return [_written(serialize, part) for part in nest]
+    return nest if nest is None or isinstance(nest, str) else serialize(nest)
+
+
+def _revived(deserialize: Callable[[Any], Any], nest: Any) -> Any:
+    """The nest with an object in the place of each config; a function of Keras' own becomes its name."""
+    if isinstance(nest, dict) and nest.get("class_name") == "function":
+        return nest["config"]
+    if isinstance(nest, dict) and "class_name" in nest:
+        return deserialize(nest)
+    if isinstance(nest, dict):
+        return {key: _revived(deserialize, part) for key, part in nest.items()}
+    return [_revived(deserialize, part) for part in nest] if isinstance(nest, (list, tuple)) else nest
 
 
 def _number(result: Any) -> Any:

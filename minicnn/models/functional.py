@@ -32,6 +32,8 @@ class Graph:
     def __init__(self, inputs: Nest, outputs: Nest) -> None:
         _check_symbolic("inputs", inputs)
         _check_symbolic("outputs", outputs)
+        if isinstance(outputs, (list, tuple)) and len(outputs) == 1:
+            outputs = outputs[0]  # as in Keras, a single output is no list
         if not all(_is_input(tensor) for tensor in flatten(inputs)):
             inputs, outputs = _cut(inputs, outputs)
         self.inputs, self.outputs = inputs, outputs

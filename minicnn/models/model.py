@@ -214,6 +214,7 @@ class Model(Trainer, Layer):
     def summary(
         self,
         line_length: int | None = None,
+        positions: Any = None,
         print_fn: Callable[[str], Any] | None = None,
         expand_nested: bool = False,
         show_trainable: bool = False,
@@ -222,7 +223,7 @@ class Model(Trainer, Layer):
 
         line_length: characters a line (default: as many as the table needs, at most the terminal's width).
         print_fn: called with each line in place of printing. expand_nested: show the layers of models within.
-        show_trainable: add a column that says which layers are trained.
+        show_trainable: add a column that says which layers are trained. positions: Keras', without effect.
         """
         print_summary(self, line_length, print_fn, expand_nested, show_trainable)
 

@@ -61,14 +61,15 @@ class OutputLosses:
         self.trackers: list[Mean | None] = []
 
     def _resolve(self, y_pred: Nest) -> None:
-        self.names = output_names(y_pred, self._known_names)
-        self.losses: list[Loss | None] = [losses.get(loss) for loss in per_output("loss", self._loss, self.names)]
-        self.factors = per_output("loss_weights", self._loss_weights, self.names)
+        names = output_names(y_pred, self._known_names)
+        self.losses: list[Loss | None] = [losses.get(loss) for loss in per_output("loss", self._loss, names)]
+        self.factors = per_output("loss_weights", self._loss_weights, names)
         several = sum(loss is not None for loss in self.losses) > 1
         self.trackers = [
             Mean(name=f"{name}_loss") if several and loss is not None else None
-            for name, loss in zip(self.names, self.losses, strict=True)
+            for name, loss in zip(names, self.losses, strict=True)
         ]
+        self.names = names  # last: after an error all is tried again
 
     def __call__(self, y: Nest, y_pred: Nest, sample_weight: Nest) -> Tensor | None:
         """The total, None where no output has a loss.
@@ -143,8 +144,10 @@ class OutputMetrics:
     def _resolve(
         self, y: list[Any], outputs: list[Tensor], names: list[str], output_losses: Sequence[Loss | None]
     ) -> None:
-        wanted = [_identifiers(option, given, names) for option, given in self._options()]
-        self._by_output = []
+        options = [("metrics", self._metrics), ("weighted_metrics", self._weighted)]
+        wanted = [_identifiers(option, given, names) for option, given in options]
+        by_output = []
+        self.named.clear()
         for place, name in enumerate(names):
             loss, labels, output = output_losses[place], y[place], outputs[place]
             found = [
@@ -153,13 +156,11 @@ class OutputMetrics:
                 else []
                 for group in wanted
             ]
-            self._by_output.append((found[0], found[1]))
+            by_output.append((found[0], found[1]))
             prefix = f"{name}_" if len(names) > 1 else ""
             self._name(found[0], prefix, "")
             self._name(found[1], prefix, "weighted_")
-
-    def _options(self) -> list[tuple[str, Any]]:
-        return [("metrics", self._metrics), ("weighted_metrics", self._weighted)]
+        self._by_output = by_output
 
     def _name(self, metrics: list[Metric], prefix: str, if_taken: str) -> None:
         for metric in metrics:

@@ -115,6 +115,13 @@ def test_outputs_that_depend_on_an_input_left_out_are_refused() -> None:
         Model(model.get_layer("image").output, model.get_layer("d1").output)
 
 
+def test_a_single_output_in_a_list_is_no_list() -> None:
+    x = Input((2,))
+    model = Model([x], [layers.ReLU()(x)])
+    assert model.output_shape == (None, 2)
+    assert model.predict(np.zeros((3, 2))).shape == (3, 2)
+
+
 def test_an_input_nobody_reads_is_part_of_the_model(rng: np.random.Generator) -> None:
     used, unused = Input((2,), name="used"), Input((3,), name="unused")
     model = Model([used, unused], layers.Dense(1)(used))

@@ -503,6 +503,26 @@ def test_integer_labels_to_categorical_crossentropy_name_the_fix() -> None:
         model.fit(X, np.array([0, 1, 2, 1, 0]), verbose=0)
 
 
+def test_an_error_at_the_first_batch_leaves_no_trace() -> None:
+    model = two_outputs()
+    model.compile("sgd", "mse", metrics=[["mae"], ["categorical_accuracy", "mae"]])
+    for wrong in (TARGETS[:1], [TARGETS[0], np.ones((5, 3))], [TARGETS[0], None]):
+        with pytest.raises(ValueError):  # noqa: PT011 -- which one is told elsewhere
+            model.fit(X, wrong, verbose=0)
+    assert list(model.fit(X, TARGETS, verbose=0).history) == [
+        "loss", "first_loss", "second_loss", "first_mae", "second_categorical_accuracy", "second_mae",
+    ]  # fmt: skip
+
+
+def test_configs_serve_as_losses_and_metrics() -> None:
+    model = linear_model()
+    model.compile(
+        "sgd", losses.serialize(losses.MeanAbsoluteError()), metrics=[metrics.serialize(metrics.MeanSquaredError())]
+    )
+    expected = [pytest.approx(np.sqrt(ERRORS).mean()), pytest.approx(ERRORS.mean())]
+    assert model.evaluate(X, Y, verbose=0) == expected
+
+
 def test_compile_config_round_trip() -> None:
     model = linear_model()
     model.compile(
