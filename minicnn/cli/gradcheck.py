@@ -10,18 +10,20 @@ from minicnn.samples import check_operations, find_samples
 
 
 def run(options: argparse.Namespace) -> int:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
 
     console = Console()
     cases = sum(len(sample.options) for sample in find_samples(options.operation))
-    table = Table(title="Analytic gradients against central differences, float64", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("operation", no_wrap=True)
     table.add_column("options", overflow="fold")
-    table.add_column("gradient: error", justify="right")
-    table.add_column("of the gradient: error", justify="right")
-    table.add_column("")
+    table.add_column("gradient", justify="right", no_wrap=True)
+    table.add_column("2nd order", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    console.print("Largest errors of analytic gradients, of first and second order, against central differences.")
     failures: list[GradcheckReport] = []
     checks = check_operations(options.operation)
     for sample, chosen, first, second in track(checks, "checking", cases, console=console, transient=True):

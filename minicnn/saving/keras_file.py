@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import io
 import json
@@ -15,6 +16,7 @@ from typing import Any
 from minicnn.atomic import atomic_write
 from minicnn.models import Model
 from minicnn.models.serialization import deserialize, serialize
+from minicnn.optimizers import Optimizer
 from minicnn.saving.archive import DAMAGE, read_members
 from minicnn.saving.weights import (
     Arrays,
@@ -58,7 +60,7 @@ def save_model(
     }
     texts = {_METADATA: json.dumps(metadata), _CONFIG: json.dumps(config)}
     weights = io.BytesIO()
-    write_keras_h5(weights, model, model.optimizer if include_optimizer else None)
+    write_keras_h5(weights, model, _built_optimizer(model) if include_optimizer else None)
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, text in texts.items():
             archive.writestr(name, text)
@@ -70,6 +72,15 @@ def _compile_config(model: Model) -> dict[str, Any]:
         return model.get_compile_config()
     except TypeError as error:
         raise TypeError(f"{error} Or save the model without it: include_optimizer=False.") from error
+
+
+def _built_optimizer(model: Model) -> Optimizer | None:
+    """The optimizer, or before its first step what it will then be: Keras does not read one without its state."""
+    if model.optimizer is None or model.optimizer.built:
+        return model.optimizer
+    optimizer = copy.deepcopy(model.optimizer)
+    optimizer.build(model.trainable_weights)
+    return optimizer
 
 
 def load_model(

@@ -218,6 +218,8 @@ def read_h5(file: BinaryIO) -> Arrays:
 
     def keep(name: str, item: Any) -> None:
         nonlocal room
+        if not isinstance(name, str):  # h5py hands on what is not UTF-8 as bytes
+            raise ValueError(f"a name in it is no text. Received: {name!r}")
         if not isinstance(item, h5py.Dataset):
             return
         if item.external or item.is_virtual or item.shape is None or item.dtype.kind not in "fiu":
