@@ -12,11 +12,16 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from minicnn.kernels.contract import Array, Kernels
+
+if TYPE_CHECKING:
+    from minicnn.kernels import reference
+
+    _CHECKED: tuple[Kernels, ...] = (reference,)  # mypy compares the modules with the contract
 
 _KERNEL_MODULES = {"reference": "minicnn.kernels.reference"}
 _ENVIRONMENT_VARIABLE = "MINICNN_BACKEND"

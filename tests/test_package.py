@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,12 @@ def test_files_are_of_a_length_to_be_read(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_files_say_on_their_first_line_what_lives_there(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_every_package_is_installed() -> None:
+    """The list in pyproject.toml names each folder of modules; an installation would miss what it leaves out."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted({module_of(p) for p in SOURCES if p.name == "__init__.py"})
 
 
 def test_no_pickle_is_used_anywhere() -> None:

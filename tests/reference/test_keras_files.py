@@ -147,9 +147,10 @@ def some_inputs(model: Any, rng: np.random.Generator, size: int = 4) -> Any:
     def draw(tensor: Any) -> np.ndarray:
         return rng.normal(size=(size, *tensor.shape[1:])).astype(np.float32)
 
-    if isinstance(model.input, dict):
-        return {name: draw(tensor) for name, tensor in model.input.items()}
-    return [draw(tensor) for tensor in model.input] if isinstance(model.input, list) else draw(model.input)
+    inputs = getattr(model, "input", model.inputs[0])  # a Sequential of Keras has but `inputs`
+    if isinstance(inputs, dict):
+        return {name: draw(tensor) for name, tensor in inputs.items()}
+    return [draw(tensor) for tensor in inputs] if isinstance(inputs, list) else draw(inputs)
 
 
 def leaves(nest: Any) -> list[np.ndarray]:
