@@ -21,7 +21,9 @@ Array: TypeAlias = Any
 Pair: TypeAlias = tuple[int, int]
 Padding2D: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 ActivationName: TypeAlias = Literal["relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh"]
-"""The activations whose derivative can be told from their output, so that a kernel may apply them in passing."""
+"""The activations whose derivative can be told from their output, so that the input need not be kept."""
+EpilogueName: TypeAlias = Literal["relu", "relu6", "sigmoid", "tanh"]
+"""Those of them without an option, which conv2d and dense apply in passing."""
 
 
 class Kernels(Protocol):
@@ -40,7 +42,7 @@ class Kernels(Protocol):
         padding: Padding2D,
         dilation: Pair,
         groups: int,
-        activation: ActivationName | None = None,
+        activation: EpilogueName | None = None,
     ) -> Array:
         """2-D cross-correlation with bias and activation, as keras.ops.conv and torch.nn.functional.conv2d.
 
@@ -95,6 +97,7 @@ class Kernels(Protocol):
         returns  y (N, OH, OW, C) and `where` (N, OH, OW, C) int32, the flat index h*W + w of the maximum
 
         Padding never wins (it counts as -inf), NaN always does, the first of equals is taken. As keras.ops.max_pool.
+        Each window holds a pixel of the image: padding is smaller than the window.
         """
         ...
 
@@ -200,7 +203,7 @@ class Kernels(Protocol):
         """
         ...
 
-    def dense(self, x: Array, w: Array, b: Array | None, activation: ActivationName | None = None) -> Array:
+    def dense(self, x: Array, w: Array, b: Array | None, activation: EpilogueName | None = None) -> Array:
         """act(x @ w + b): x (M, K), w (K, N), b (N,) or None -> (M, N). As keras.layers.Dense."""
         ...
 

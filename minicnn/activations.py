@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from minicnn import functional as F
-from minicnn.functional.activation import EpilogueName
+from minicnn.kernels.contract import EpilogueName
 from minicnn.registry import unknown_name
 from minicnn.tensor import Tensor
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicnn.kernels.contract import ActivationName, Array, Padding2D, Pair
+from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
 from minicnn.kernels.reference.activation import activation as apply_activation
 from minicnn.kernels.reference.windows import padded_shape, sliding_windows, taps, unpad2d
 
@@ -28,7 +28,7 @@ def conv2d(
     padding: Padding2D,
     dilation: Pair,
     groups: int,
-    activation: ActivationName | None = None,
+    activation: EpilogueName | None = None,
 ) -> Array:
     """x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or None -> act(conv(x, w) + b), (N, OH, OW, F)."""
     if _is_depthwise(w, groups):

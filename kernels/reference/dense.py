@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicnn.kernels.contract import ActivationName, Array
+from minicnn.kernels.contract import Array, EpilogueName
 from minicnn.kernels.reference.activation import activation as apply_activation
 
 
@@ -17,7 +17,7 @@ def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = Fa
     return np.matmul(a, b)
 
 
-def dense(x: Array, w: Array, b: Array | None, activation: ActivationName | None = None) -> Array:
+def dense(x: Array, w: Array, b: Array | None, activation: EpilogueName | None = None) -> Array:
     """x (M, K), w (K, N), b (N,) or None -> (M, N)."""
     y = x @ w
     if b is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from minicnn.autograd import Function
 from minicnn.functional.arguments import as_kernel_input, check_positive
 from minicnn.functional.elementwise import abs, exp, where
 from minicnn.functional.shape import normalize_dim
-from minicnn.kernels.contract import ActivationName, Array
+from minicnn.kernels.contract import ActivationName, Array, EpilogueName
 from minicnn.tensor import Tensor
 
 __all__ = [
@@ -40,10 +40,8 @@ __all__ = [
     "tanh",
 ]
 
-EpilogueName = Literal["relu", "relu6", "sigmoid", "tanh"]
-"""What a convolution can apply in passing: the kernels' activations that need no slope."""
-
 EPILOGUES: tuple[EpilogueName, ...] = ("relu", "relu6", "sigmoid", "tanh")
+"""What convolutions and dense layers can apply in passing."""
 
 # --------------------------------------------------------------------------------------------------- by kernel
 

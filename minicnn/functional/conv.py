@@ -14,10 +14,10 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 from minicnn.autograd import Function
-from minicnn.functional.activation import EPILOGUES, EpilogueName, activation_backward
+from minicnn.functional.activation import EPILOGUES, activation_backward
 from minicnn.functional.arguments import as_kernel_input, check_choice, check_integer, check_same_dtype, check_shape
 from minicnn.functional.geometry import as_images, image_size, output_size, pair, resolve_padding, window_reach
-from minicnn.kernels.contract import Array, Padding2D, Pair
+from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
 from minicnn.tensor import Tensor
 
 __all__ = [

@@ -15,7 +15,7 @@ from minicnn.functional.activation import EPILOGUES, activation_backward
 from minicnn.functional.arguments import as_kernel_input, check_choice, check_same_dtype
 from minicnn.functional.elementwise import Operand
 from minicnn.functional.shape import cast
-from minicnn.kernels.contract import ActivationName, Array
+from minicnn.kernels.contract import Array, EpilogueName
 from minicnn.tensor import Tensor
 
 
@@ -66,7 +66,7 @@ def matmul(a: Operand, b: Operand) -> Tensor:
 
 
 class Dense(Function):
-    def forward(self, x: Array, w: Array, b: Array | None, activation: ActivationName | None) -> Array:
+    def forward(self, x: Array, w: Array, b: Array | None, activation: EpilogueName | None) -> Array:
         y = self.kernels.dense(x, w, b, activation)
         self.activation = activation
         self.save_for_backward(x, w, *([] if activation is None else [y]))
@@ -82,7 +82,7 @@ class Dense(Function):
         return gx, gw, gb, None
 
 
-def dense(x: Tensor, w: Tensor, b: Tensor | None = None, activation: ActivationName | None = None) -> Tensor:
+def dense(x: Tensor, w: Tensor, b: Tensor | None = None, activation: EpilogueName | None = None) -> Tensor:
     """activation(x @ w + b): x (..., K), w (K, N), b (N,) -> (..., N). As keras.layers.Dense.
 
     PyTorch's linear holds its weight transposed, (N, K). Raises ValueError where K does not agree.

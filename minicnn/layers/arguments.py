@@ -7,7 +7,7 @@ from typing import Any
 
 from minicnn import activations
 from minicnn.activations import Activation
-from minicnn.functional.activation import EpilogueName
+from minicnn.kernels.contract import EpilogueName
 from minicnn.layers.base import Layer
 from minicnn.tensor import Tensor
 
