@@ -25,10 +25,9 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray[Any, An
     labels = np.asarray(x)
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
-    whole = labels.astype(np.int64)
-    if labels.dtype.kind not in "iubf" or not np.array_equal(whole, labels):
+    if labels.dtype.kind not in "iubf" or not np.array_equal(labels.astype(np.int64), labels):
         raise TypeError(f"to_categorical: labels must be whole numbers. Received: dtype {labels.dtype}, {labels!r}")
-    return one_hot(whole, num_classes).numpy()
+    return one_hot(labels.astype(np.int64), num_classes).numpy()
 
 
 def clear_session() -> None:

@@ -56,7 +56,9 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a label too large": (lambda: fit(X, INTEGERS + 1, "sparse_categorical_crossentropy"), ValueError, "3"),
     "NaN in the data": (lambda: fit(WITH_NAN, ONE_HOT, check_nan=True), ValueError, "row 4"),
     "empty data": (lambda: fit(X[:0], ONE_HOT[:0]), ValueError, "x has no rows"),
-    "empty batch": (lambda: functional.conv2d(minicnn.zeros(0, 5, 5, 1), minicnn.ones(3, 3, 1, 1)), ValueError, "0, 5, 5"),
+    "empty batch": (
+        lambda: functional.conv2d(minicnn.zeros(0, 5, 5, 1), minicnn.ones(3, 3, 1, 1)), ValueError, "0, 5, 5"
+    ),
     "float16": (lambda: fit(X.astype(np.float16), ONE_HOT), TypeError, "float16"),
     "strings": (lambda: fit(np.array([["a"] * 3] * 6), ONE_HOT), TypeError, "Received"),
     "integers where numbers are convolved": (
@@ -72,7 +74,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "a negative rate": (lambda: optimizers_module.SGD(-1.0), ValueError, "learning_rate.*Received: -1"),
     "a rate of dropout above 1": (lambda: layers.Dropout(1.5), ValueError, "Received: .*1.5"),
-    "fit before compile": (lambda: Sequential([Input((2,)), layers.Dense(1)]).fit(X, X), (RuntimeError, ValueError), "compile"),
+    "fit before compile": (lambda: Sequential([Input((2,)), layers.Dense(1)]).fit(X, X), ValueError, "compile"),
     "weights that do not fit": (lambda: classifier().set_weights([np.zeros(3)]), ValueError, "Received: 1"),
     "no such layer": (lambda: classifier().get_layer("dens"), ValueError, "Did you mean"),
 }  # fmt: skip
