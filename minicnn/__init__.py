@@ -7,6 +7,12 @@ See `minicnn.functional` for the operations, `minicnn.layers` and `minicnn.model
 `minicnn.autograd` for how gradients are made, `minicnn.kernels` for the arithmetic underneath.
 """
 
+import os
+
+# In a checkout that is not installed the kernels lie beside this folder; an installation puts them inside.
+if not os.path.isdir(os.path.join(__path__[0], "kernels")):
+    __path__.append(os.path.dirname(__path__[0]))
+
 from minicnn import (
     activations,
     backend,

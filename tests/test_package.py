@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy
 import pytest
 
 import minicnn
@@ -102,6 +103,16 @@ def test_files_are_of_a_length_to_be_read(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_files_say_on_their_first_line_what_lives_there(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_a_checkout_can_be_imported_without_installing_it() -> None:
+    """`python -S` sees neither an installed minicnn nor an editable one; NumPy is shown to it by hand."""
+    program = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}]; sys.path.append({str(Path(numpy.__file__).parent.parent)!r})\n"
+        "import minicnn, minicnn.kernels.reference as r; print(r.__file__, minicnn.ones(2).sum().item())"
+    )
+    told = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True)
+    assert told.stdout == f"{ROOT / 'kernels' / 'reference' / '__init__.py'} 2.0\n", told.stderr
 
 
 def test_every_package_is_installed() -> None:

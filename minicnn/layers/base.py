@@ -32,6 +32,10 @@ class _Call(threading.local):
 _call = _Call()
 
 
+_UNTRACKED = frozenset({"_layers", "_weights", "_compiled_trainable"})
+"""Attributes in which the engine itself keeps layers and parameters."""
+
+
 class Layer:
     """Base class of layers. Subclasses define `call`, and where they have weights `build`.
 
@@ -169,7 +173,7 @@ class Layer:
         self._losses.append(loss)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_"):
+        if name not in _UNTRACKED:
             for leaf in flatten(value) if isinstance(value, (list, tuple, dict)) else [value]:
                 if isinstance(leaf, (Parameter, Layer)):
                     self._track(leaf)
