@@ -237,10 +237,11 @@ def test_weights_of_subclassed_models_lie_in_the_same_places(writer: str, reader
                 self.named = {"b": L.Dense(4), "a": L.Dense(4)}
                 self.zeta = L.Dense(2)
                 self.alias = self.blocks[1]
+                self._private = L.Dense(4)
 
             def call(self, x: Any) -> Any:
                 (one, two), three, (four,), norm = self.blocks
-                x = norm(four(three(two(one(self.stem(x))))))
+                x = self._private(norm(four(three(two(one(self.stem(x)))))))
                 return self.zeta(self.named["b"](self.named["a"](self.alias(x))))
 
         model = Blocks()

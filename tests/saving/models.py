@@ -44,11 +44,12 @@ class Blocks(Model):
         self.units = units
         self.blocks = [[layers.Dense(4), layers.BatchNormalization()], [layers.Dense(4)], layers.Dense(5)]
         self.heads = {"out": layers.Dense(units)}
+        self._gate = layers.Dense(5, activation="sigmoid")
         self.scale = self.add_weight((5,), initializer="ones", name="scale")
 
     def call(self, x: Any) -> Any:
         (dense, norm), (other,), last = self.blocks
-        return self.heads["out"](last(other(norm(dense(x)))) * self.scale)
+        return self.heads["out"](last(other(norm(dense(x)))) * self._gate(x) * self.scale)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}

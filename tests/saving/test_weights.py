@@ -107,6 +107,8 @@ def test_h5_layout_of_lists_and_attributes_is_keras_own(tmp_path: Path) -> None:
         file.visititems(lambda name, item: found.update({name: item.shape} if hasattr(item, "shape") else {}))
     assert found == {
         "vars/0": (5,),
+        "layers/dense_4/vars/0": (6, 5),  # _gate: private names come after `layers`
+        "layers/dense_4/vars/1": (5,),
         "blocks/container/dense/vars/0": (6, 4),
         "blocks/container/dense/vars/1": (4,),
         **{f"blocks/container/batch_normalization/vars/{i}": (4,) for i in range(4)},
@@ -117,6 +119,11 @@ def test_h5_layout_of_lists_and_attributes_is_keras_own(tmp_path: Path) -> None:
         "heads/dense/vars/0": (5, 3),
         "heads/dense/vars/1": (3,),
     }
+
+
+def test_layers_in_private_attributes_are_weights_of_the_model() -> None:
+    shapes = [parameter.shape for parameter in subclassed().trainable_weights]
+    assert (6, 5) in shapes  # the kernel of _gate
 
 
 def test_a_model_without_weights_can_be_saved(tmp_path: Path) -> None:
