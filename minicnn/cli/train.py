@@ -152,7 +152,7 @@ def draw(
     read = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(read != data.y_test)
     if len(wrong):
-        surest = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:24]  # the mistakes it was surest of
+        surest = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:25]  # the mistakes it was surest of
         titles = [
             f"true {data.class_names[data.y_test[i]]}, read {data.class_names[read[i]]} ({probabilities[i].max():.0%})"
             for i in surest
