@@ -125,7 +125,12 @@ class Function:
 
     @classmethod
     def apply(cls, *args: Any, **options: Any) -> Any:
-        """Run `forward` on the arrays of the tensors among `args`; record it where a gradient may be asked for."""
+        """Run `forward` on the arrays of the tensors among `args`; record it where a gradient may be asked for.
+
+        Raises TypeError for a tensor among the keyword options: it would get no gradient.
+        """
+        if any(isinstance(option, Tensor) for option in options.values()):
+            raise TypeError(f"{cls.__name__}.apply takes tensors as positional arguments only. Received: {[*options]}")
         node = cls()
         arrays = [arg.data if isinstance(arg, Tensor) else arg for arg in args]
         needs = tuple([isinstance(arg, Tensor) and arg._requires_grad for arg in args])
@@ -269,9 +274,9 @@ def _paths_to(targets: set[int], roots: Sequence[Tensor]) -> set[int]:
     stack: list[Function | Tensor | None] = [root.grad_fn for root in roots]
     while stack:
         node = stack.pop()
-        if isinstance(node, Function) and id(node) not in nodes:
+        if isinstance(node, Function) and not node._released and id(node) not in nodes:
             nodes[id(node)] = node
-            stack += [edge.target for edge in _live(node).edges if edge is not None]
+            stack += [edge.target for edge in node.edges if edge is not None]
     found = set(targets)
     for node in sorted(nodes.values(), key=lambda node: node.order):  # what a node was computed from comes before it
         if any(edge is not None and id(edge.target) in found for edge in node.edges):

@@ -147,6 +147,17 @@ def test_grad_walks_only_where_its_inputs_are() -> None:
     np.testing.assert_array_equal(grad(result, y)[0].data, [2.0])
 
 
+def test_grad_minds_no_freed_graph_that_it_need_not_walk() -> None:
+    x = leaf(2.0)
+    trunk = x * x
+    trunk.sum().backward()
+    inner = trunk.detach().requires_grad_()
+    mixed = (inner * 3 + trunk).sum()
+    np.testing.assert_array_equal(grad(mixed, inner)[0].data, [3.0])
+    with pytest.raises(RuntimeError, match="retain_graph=True"):
+        (trunk * 2).sum().backward()
+
+
 def test_a_vector_needs_a_gradient_of_its_shape() -> None:
     x = leaf(1.0, 2.0)
     with pytest.raises(RuntimeError, match=r"y\.sum\(\)"):
@@ -346,6 +357,15 @@ def test_a_function_that_returns_its_input_is_a_node_of_its_own() -> None:
     assert y is not x
     y.sum().backward()
     np.testing.assert_array_equal(x.grad.data, [5.0])
+
+
+def test_a_tensor_among_the_options_is_refused() -> None:
+    class Scale(Function):
+        def forward(self, x: Any, factor: Any) -> Any:
+            return x * factor
+
+    with pytest.raises(TypeError, match=r"positional arguments only. Received: \['factor'\]"):
+        Scale.apply(leaf(1.0), factor=leaf(2.0))
 
 
 def test_a_function_without_backward_says_so() -> None:
