@@ -7,6 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from minicnn.applications import NETWORKS
+from minicnn.backend import available_backends
 from minicnn.version import __version__
 
 _DATASETS = ("sample", "mnist", "fashion_mnist", "cifar10")
@@ -20,29 +22,42 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minicnn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    train = commands.add_parser(
-        "train",
-        help="train a network on pictures, save it and show what it learned",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    train = commands.add_parser("train", help="train a network on pictures, save it and show what it learned")
     train.add_argument(
-        "--dataset", choices=_DATASETS, default="sample", help="sample: the 10,000 digits that come along"
+        "--dataset", choices=_DATASETS, default="sample", help="sample: the 10,000 digits that come along (%(default)s)"
     )
     train.add_argument("--data", metavar="FOLDER", help="where the dataset's files lie, if not in the usual places")
-    train.add_argument("--model", default="first_convnet", help="name of a network in minicnn.applications")
-    train.add_argument("--epochs", type=_positive, default=5, help="times through the training pictures")
-    train.add_argument("--batch-size", type=_positive, default=64, help="pictures a step")
-    train.add_argument("--optimizer", default="rmsprop", help="sgd, rmsprop, adam, ...")
-    train.add_argument("--learning-rate", type=float, help="the optimizer's own where left out")
-    train.add_argument("--validation-split", type=float, default=0.1, help="share of the training pictures to watch")
-    train.add_argument("--backend", help="which kernels compute (see minicnn info)")
-    train.add_argument("--seed", type=int, default=1, help="of weights, shuffles and dropout")
-    train.add_argument("--output", metavar="FOLDER", default="runs/digits", help="where model, history and pictures go")
+    train.add_argument(
+        "--model", metavar="NAME", default="first_convnet", help=f"one of {', '.join(NETWORKS)} (%(default)s)"
+    )
+    train.add_argument(
+        "--epochs", metavar="N", type=_positive, default=5, help="times through the training pictures (%(default)s)"
+    )
+    train.add_argument("--batch-size", metavar="N", type=_positive, default=64, help="pictures a step (%(default)s)")
+    train.add_argument("--optimizer", metavar="NAME", default="rmsprop", help="sgd, adam, ... (%(default)s)")
+    train.add_argument("--learning-rate", metavar="RATE", type=float, help="the optimizer's own where left out")
+    train.add_argument(
+        "--validation-split",
+        metavar="SHARE",
+        type=float,
+        default=0.1,
+        help="share of the training pictures to watch instead of train on (%(default)s)",
+    )
+    train.add_argument(
+        "--backend", metavar="NAME", help=f"which kernels compute: {', '.join(available_backends())} (the one in force)"
+    )
+    train.add_argument("--seed", metavar="N", type=int, default=1, help="of weights, shuffles, dropout (%(default)s)")
+    train.add_argument(
+        "--output",
+        metavar="FOLDER",
+        default="runs/digits",
+        help="where the model, the history and pictures go (%(default)s)",
+    )
 
     predict = commands.add_parser("predict", help="read pictures with a trained network")
     predict.add_argument("model", help="a .keras file that `minicnn train` saved")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
-    predict.add_argument("--top", type=_positive, default=3, help="how many guesses to show")
+    predict.add_argument("--top", type=_positive, default=3, metavar="N", help="how many guesses to show (%(default)s)")
 
     check = commands.add_parser("gradcheck", help="check the gradients of one operation or of all")
     check.add_argument("operation", nargs="?", help="a function of minicnn.functional; all where left out")
