@@ -131,6 +131,7 @@ def test_a_model_without_weights_can_be_saved(tmp_path: Path) -> None:
     for ending in ENDINGS:
         model.save_weights(tmp_path / f"model{ending}")
         model.load_weights(tmp_path / f"model{ending}")
+        assert (tmp_path / f"model{ending}").stat().st_size > 0
 
 
 # ------------------------------------------------------------------------------------------------- files not fitting
