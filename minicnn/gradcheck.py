@@ -96,12 +96,16 @@ class _Problem:
     def run(self, arrays: Sequence[np.ndarray[Any, Any]]) -> tuple[list[Tensor], list[Tensor]]:
         """The inputs as fresh leaves, and the floating point outputs."""
         leaves = [_leaf(array) for array in arrays]
+        return leaves, self.outputs(leaves)
+
+    def outputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The floating point outputs for these tensors in the places that are checked."""
         arguments = list(self.inputs)
-        for position, leaf in zip(self.positions, leaves, strict=True):
-            arguments[position] = leaf
+        for position, tensor in zip(self.positions, tensors, strict=True):
+            arguments[position] = tensor
         result = self.function(*arguments)
-        outputs = [y for y in (result if isinstance(result, (tuple, list)) else [result]) if isinstance(y, Tensor)]
-        return leaves, [y for y in outputs if y.dtype.kind == "f"]
+        outputs = result if isinstance(result, (tuple, list)) else [result]
+        return [y for y in outputs if isinstance(y, Tensor) and y.dtype.kind == "f"]
 
     def values(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         return [np.array(y.data) for y in self.run(arrays)[1]]
@@ -188,20 +192,12 @@ def gradgradcheck(function: Callable[..., Any], inputs: Sequence[Any] | Tensor, 
     cotangents = [Tensor(rng.standard_normal(y.shape)) for y in problem.values(problem.point)]
 
     def first_order(*arguments: Any) -> list[Tensor]:
-        leaves, outputs = arguments[: len(problem.positions)], problem_outputs(arguments[: len(problem.positions)])
-        pairs = [(y, v) for y, v in zip(outputs, arguments[len(leaves) :], strict=True) if y.requires_grad]
+        tensors, weights = arguments[: len(problem.positions)], arguments[len(problem.positions) :]
+        pairs = [(y, v) for y, v in zip(problem.outputs(tensors), weights, strict=True) if y.requires_grad]
         if not pairs:
-            return [leaf * 0.0 for leaf in leaves]
-        found = grad([y for y, _ in pairs], leaves, [v for _, v in pairs], create_graph=True, allow_unused=True)
-        return [leaf * 0.0 if g is None else g for g, leaf in zip(found, leaves, strict=True)]
-
-    def problem_outputs(leaves: Sequence[Tensor]) -> list[Tensor]:
-        arguments = list(given)
-        for position, leaf in zip(problem.positions, leaves, strict=True):
-            arguments[position] = leaf
-        result = function(*arguments)
-        outputs = result if isinstance(result, (tuple, list)) else [result]
-        return [y for y in outputs if isinstance(y, Tensor) and y.dtype.kind == "f"]
+            return [x * 0.0 for x in tensors]
+        found = grad([y for y, _ in pairs], tensors, [v for _, v in pairs], create_graph=True, allow_unused=True)
+        return [x * 0.0 if g is None else g for g, x in zip(found, tensors, strict=True)]
 
     options.setdefault("name", f"the gradient of {_name_of(function)}")
     return gradcheck(first_order, [Tensor(a) for a in problem.point] + cotangents, **options)

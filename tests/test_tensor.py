@@ -182,6 +182,24 @@ def test_arithmetic_in_place_on_a_result_of_the_graph_makes_a_new_result() -> No
     np.testing.assert_array_equal(x.grad.data, [5.0])
 
 
+def test_edits_by_name_fill_the_memory_there_is() -> None:
+    x = minicnn.tensor([1.0, 2.0])
+    memory = x.data
+    assert x.fill_(3.0) is x
+    np.testing.assert_array_equal(memory, [3.0, 3.0])
+    x.copy_([5.0, 6.0])
+    np.testing.assert_array_equal(memory, [5.0, 6.0])
+    x.zero_()
+    np.testing.assert_array_equal(memory, [0.0, 0.0])
+
+
+def test_leaves_are_what_no_recorded_operation_made() -> None:
+    x = minicnn.tensor([1.0], requires_grad=True)
+    assert x.is_leaf
+    assert not (x * 2).is_leaf
+    assert (x * 2).detach().is_leaf
+
+
 def test_items_are_assigned_by_any_index() -> None:
     x = minicnn.zeros(3, 2)
     x[minicnn.tensor([0, 2]), 1] = minicnn.tensor([5.0, 6.0])

@@ -61,9 +61,10 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     probabilities = model.predict(data.x_test, batch_size=500, verbose=0)
-    show_mistakes(data, probabilities)
+    matrix = confusion(data, probabilities)
+    show_mistakes(matrix, data.class_names)
     files = save(folder, model, history.history, options, data, accuracy)
-    files += draw(folder, model, history.history, data, probabilities)
+    files += draw(folder, history.history, data, probabilities, matrix)
     print(f"\nSaved in {folder}: {', '.join(files)}")
     print(f"Read a picture of your own with: minicnn predict {folder / 'model.keras'} IMAGE")
     return 0
@@ -82,17 +83,16 @@ def _pictures(images: Pictures) -> Pictures:
     return scaled[..., None] if scaled.ndim == 3 else scaled
 
 
-def show_mistakes(data: Data, probabilities: Pictures) -> None:
-    """Print how often each class was right, and which classes were taken for each other most often."""
-    matrix = confusion(data, probabilities)
+def show_mistakes(matrix: Pictures, names: tuple[str, ...]) -> None:
+    """Print how often each class was right, and which classes were taken for each other most often.
+
+    matrix: counts (true class, read class).
+    """
     right = np.diag(matrix) / np.maximum(matrix.sum(axis=1), 1)
-    print(
-        "Right by class: "
-        + "  ".join(f"{name} {share:.1%}" for name, share in zip(data.class_names, right, strict=True))
-    )
+    print("Right by class: " + "  ".join(f"{name} {share:.1%}" for name, share in zip(names, right, strict=True)))
     wrong = matrix - np.diag(np.diag(matrix))
     pairs = np.dstack(np.unravel_index(np.argsort(-wrong, axis=None)[:3], wrong.shape))[0]
-    told = [f"{data.class_names[i]} read as {data.class_names[j]} ({wrong[i, j]}x)" for i, j in pairs if wrong[i, j]]
+    told = [f"{names[i]} read as {names[j]} ({wrong[i, j]}x)" for i, j in pairs if wrong[i, j]]
     if told:
         print("Most often mistaken: " + ", ".join(told))
 
@@ -136,7 +136,7 @@ def save(
 
 
 def draw(
-    folder: Path, model: Sequential, history: dict[str, list[float]], data: Data, probabilities: Pictures
+    folder: Path, history: dict[str, list[float]], data: Data, probabilities: Pictures, matrix: Pictures
 ) -> list[str]:
     """Draw curves, the confusion matrix and misread pictures, where matplotlib is installed."""
     try:
@@ -147,7 +147,7 @@ def draw(
     from minicnn import visualize
 
     visualize.plot_history(history, folder / "curves.png")
-    visualize.plot_confusion_matrix(confusion(data, probabilities), data.class_names, folder / "confusion.png")
+    visualize.plot_confusion_matrix(matrix, data.class_names, folder / "confusion.png")
     files = ["curves.png", "confusion.png"]
     read = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(read != data.y_test)

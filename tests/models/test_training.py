@@ -254,3 +254,13 @@ def test_metric_arrays_are_logged_as_arrays() -> None:
     model.compile("sgd", "mse", metrics=[metrics.ConfusionMatrix(2)])
     logs = model.evaluate(X, np.eye(2)[[0, 1, 0, 0, 1]], verbose=0, return_dict=True)
     np.testing.assert_array_equal(logs["confusion_matrix"], [[3, 0], [0, 2]])
+
+
+def test_test_on_batch_measures_and_changes_nothing() -> None:
+    model = linear_model()
+    model.compile(optimizers.SGD(0.1), "mse", metrics=["mae"])
+    before = model.get_weights()
+    loss, mae = model.test_on_batch(X[:3], Y[:3])
+    np.testing.assert_allclose([loss, mae], [ERRORS[:3].mean(), np.sqrt(ERRORS[:3]).mean()], rtol=1e-6)
+    assert model.test_on_batch(X[:3], Y[:3], return_dict=True).keys() == {"loss", "mae"}
+    np.testing.assert_array_equal(model.get_weights(), before)
