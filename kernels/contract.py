@@ -137,29 +137,39 @@ class Kernels(Protocol):
 
     # ------------------------------------------------------------------------------------------------ normalization
 
-    def batch_norm(self, x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array, Array]:
+    def batch_norm(
+        self, x: Array, gamma: Array, beta: Array, epsilon: float, activation: Literal["relu"] | None = None
+    ) -> tuple[Array, Array, Array]:
         """Normalize each channel by the batch's own mean and population variance (Ioffe and Szegedy 2015).
 
         x        (..., C); gamma, beta (C,)
         returns  y (..., C), mean (C,), var (C,)
 
-        y = gamma * (x - mean) / sqrt(var + epsilon) + beta
+        y = act(gamma * (x - mean) / sqrt(var + epsilon) + beta)
         """
         ...
 
     def batch_norm_inference(
-        self, x: Array, gamma: Array, beta: Array, mean: Array, var: Array, epsilon: float
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        var: Array,
+        epsilon: float,
+        activation: Literal["relu"] | None = None,
     ) -> Array:
         """The same formula with given statistics: x (..., C), the rest (C,) -> (..., C)."""
         ...
 
     def batch_norm_backward(
-        self, gy: Array, x: Array, gamma: Array, mean: Array, var: Array, epsilon: float
+        self, gy: Array, x: Array, gamma: Array, mean: Array, var: Array, epsilon: float, y: Array | None = None
     ) -> tuple[Array, Array, Array]:
         """Gradients of batch_norm: gy, x (..., C), the rest (C,) -> gx (..., C), ggamma (C,), gbeta (C,).
 
         With u = (x - mean) / sqrt(var + epsilon) and means over all but the last axis:
         gbeta = sum(gy), ggamma = sum(gy * u), gx = gamma / sqrt(var + epsilon) * (gy - mean(gy) - u * mean(gy * u))
+        Given y (..., C), the output after the relu: gy counts as 0 where y <= 0.
         """
         ...
 
@@ -205,6 +215,19 @@ class Kernels(Protocol):
 
     def dense(self, x: Array, w: Array, b: Array | None, activation: EpilogueName | None = None) -> Array:
         """act(x @ w + b): x (M, K), w (K, N), b (N,) or None -> (M, N). As keras.layers.Dense."""
+        ...
+
+    def bias_grad(self, gy: Array) -> Array:
+        """Gradient of a bias that was added to each row or pixel: gy (..., F) -> its sum over all axes but the last."""
+        ...
+
+    def activation_bias_backward(
+        self, gy: Array, y: Array, name: ActivationName, alpha: float = 0.0
+    ) -> tuple[Array, Array]:
+        """What conv2d and dense with bias and activation need on the way back, in one pass: gz and gb.
+
+        gz (..., F) = activation_backward(gy, y, name, alpha), gb (F,) = bias_grad(gz)
+        """
         ...
 
     # ------------------------------------------------------------------------------------------------ activations

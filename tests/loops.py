@@ -232,6 +232,18 @@ def dense(x: Array, w: Array, b: Array | None, activation: ActivationName | None
     return y if activation is None else _apply_activation(y, activation)
 
 
+def bias_grad(gy: Array) -> Array:
+    gb = np.zeros(gy.shape[-1])
+    for f in range(gy.shape[-1]):
+        gb[f] = math.fsum(float(gy[(*at, f)]) for at in np.ndindex(gy.shape[:-1]))
+    return gb
+
+
+def activation_bias_backward(gy: Array, y: Array, name: ActivationName, alpha: float = 0.0) -> tuple[Array, Array]:
+    gz = activation_backward(gy, y, name, alpha)
+    return gz, bias_grad(gz)
+
+
 # ---------------------------------------------------------------------------------------------------- activations
 
 

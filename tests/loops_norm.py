@@ -6,6 +6,7 @@ The gradients multiply by the Jacobian of (x - mean) / sqrt(var + epsilon), elem
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -38,26 +39,42 @@ def _read(a: Array, indices: list[Index]) -> list[float]:
     return [float(a[index]) for index in indices]
 
 
-def batch_norm(x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array, Array]:
+def batch_norm(
+    x: Array, gamma: Array, beta: Array, epsilon: float, activation: Literal["relu"] | None = None
+) -> tuple[Array, Array, Array]:
     mean, var = np.zeros(x.shape[-1]), np.zeros(x.shape[-1])
     for c in range(x.shape[-1]):
         mean[c], var[c] = _mean_var([float(x[(*at, c)]) for at in np.ndindex(x.shape[:-1])])
-    return batch_norm_inference(x, gamma, beta, mean, var, epsilon), mean, var
+    return batch_norm_inference(x, gamma, beta, mean, var, epsilon, activation), mean, var
 
 
-def batch_norm_inference(x: Array, gamma: Array, beta: Array, mean: Array, var: Array, epsilon: float) -> Array:
+def batch_norm_inference(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    var: Array,
+    epsilon: float,
+    activation: Literal["relu"] | None = None,
+) -> Array:
     y = np.zeros(x.shape)
     for at in np.ndindex(x.shape):
         c = at[-1]
         [u] = _standardize([float(x[at])], float(mean[c]), float(var[c]), epsilon)
         y[at] = float(gamma[c]) * u + float(beta[c])
+        if activation == "relu" and y[at] < 0:
+            y[at] = 0.0
     return y
 
 
 def batch_norm_backward(
-    gy: Array, x: Array, gamma: Array, mean: Array, var: Array, epsilon: float
+    gy: Array, x: Array, gamma: Array, mean: Array, var: Array, epsilon: float, y: Array | None = None
 ) -> tuple[Array, Array, Array]:
     gx, ggamma, gbeta = np.zeros(x.shape), np.zeros(gamma.shape), np.zeros(gamma.shape)
+    if y is not None:
+        gy = gy.copy()
+        for at in np.ndindex(y.shape):
+            gy[at] = float(gy[at]) if float(y[at]) > 0 else 0.0
     for c in range(x.shape[-1]):
         members = [(*at, c) for at in np.ndindex(x.shape[:-1])]
         u = _standardize(_read(x, members), float(mean[c]), float(var[c]), epsilon)

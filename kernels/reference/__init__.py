@@ -5,7 +5,7 @@
 
 from minicnn.kernels.reference.activation import activation, activation_backward
 from minicnn.kernels.reference.conv import col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
-from minicnn.kernels.reference.dense import dense, matmul
+from minicnn.kernels.reference.dense import activation_bias_backward, bias_grad, dense, matmul
 from minicnn.kernels.reference.norm import (
     batch_norm,
     batch_norm_backward,
@@ -43,6 +43,7 @@ from minicnn.kernels.reference.softmax import (
 __all__ = [
     "activation",
     "activation_backward",
+    "activation_bias_backward",
     "adadelta_step",
     "adagrad_step",
     "adam_step",
@@ -53,6 +54,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_inference",
+    "bias_grad",
     "col2im",
     "conv2d",
     "conv2d_input_grad",

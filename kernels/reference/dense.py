@@ -1,11 +1,12 @@
-"""Matrix products. M rows, N columns, K the axis summed over."""
+"""Matrix products, and the gradient of a bias. M rows, N columns, K the axis summed over, F features."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from minicnn.kernels.contract import Array, EpilogueName
+from minicnn.kernels.contract import ActivationName, Array, EpilogueName
 from minicnn.kernels.reference.activation import activation as apply_activation
+from minicnn.kernels.reference.activation import activation_backward
 
 
 def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
@@ -23,3 +24,14 @@ def dense(x: Array, w: Array, b: Array | None, activation: EpilogueName | None =
     if b is not None:
         y += b
     return y if activation is None else apply_activation(y, activation)
+
+
+def bias_grad(gy: Array) -> Array:
+    """gy (..., F) -> (F,), summed in float64: there are as many terms as pixels in the batch."""
+    return gy.reshape(-1, gy.shape[-1]).sum(axis=0, dtype=np.float64).astype(gy.dtype)
+
+
+def activation_bias_backward(gy: Array, y: Array, name: ActivationName, alpha: float = 0.0) -> tuple[Array, Array]:
+    """gy and the activation's output y, (..., F) -> gz (..., F), the gradient before the activation, and gb (F,)."""
+    gz = activation_backward(gy, y, name, alpha)
+    return gz, bias_grad(gz)

@@ -6,6 +6,8 @@ Statistics are summed in float64: a float32 sum of millions of values loses the 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -14,22 +16,35 @@ from minicnn.kernels.contract import Array
 # ---------------------------------------------------------------------------------------------------- batch norm
 
 
-def batch_norm(x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array, Array]:
+def batch_norm(
+    x: Array, gamma: Array, beta: Array, epsilon: float, activation: Literal["relu"] | None = None
+) -> tuple[Array, Array, Array]:
     """x (..., C); gamma, beta (C,) -> y (..., C), mean (C,), var (C,), the statistics of this batch."""
     mean = _channel_mean(x)
     var = _channel_mean(np.square(x - mean))
-    return batch_norm_inference(x, gamma, beta, mean, var, epsilon), mean, var
+    return batch_norm_inference(x, gamma, beta, mean, var, epsilon, activation), mean, var
 
 
-def batch_norm_inference(x: Array, gamma: Array, beta: Array, mean: Array, var: Array, epsilon: float) -> Array:
-    """x (..., C), the rest (C,) -> gamma * (x - mean) / sqrt(var + epsilon) + beta, (..., C)."""
-    return gamma * ((x - mean) / np.sqrt(var + epsilon)) + beta
+def batch_norm_inference(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    var: Array,
+    epsilon: float,
+    activation: Literal["relu"] | None = None,
+) -> Array:
+    """x (..., C), the rest (C,) -> act(gamma * (x - mean) / sqrt(var + epsilon) + beta), (..., C)."""
+    y = gamma * ((x - mean) / np.sqrt(var + epsilon)) + beta
+    return y if activation is None else np.maximum(y, 0)
 
 
 def batch_norm_backward(
-    gy: Array, x: Array, gamma: Array, mean: Array, var: Array, epsilon: float
+    gy: Array, x: Array, gamma: Array, mean: Array, var: Array, epsilon: float, y: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """gy, x (..., C), the rest (C,) -> gx (..., C), ggamma (C,), gbeta (C,)."""
+    """gy, x (..., C), the rest (C,) -> gx (..., C), ggamma (C,), gbeta (C,); y is the output if a relu made it."""
+    if y is not None:
+        gy = np.where(y > 0, gy, 0)
     std = np.sqrt(var + epsilon)
     u = (x - mean) / std  # the normalized x
     gx = gamma / std * (gy - _channel_mean(gy) - u * _channel_mean(gy * u))

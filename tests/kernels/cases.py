@@ -40,6 +40,11 @@ def unit(*shape: int) -> Spec:
     return Spec("unit", shape)
 
 
+def rectified(*shape: int) -> Spec:
+    """What a relu returns: normal values with 0 for the negative ones."""
+    return Spec("rectified", shape)
+
+
 def probabilities(*shape: int) -> Spec:
     """Rows that sum to 1, each with an exact zero where there is more than one class."""
     return Spec("probabilities", shape)
@@ -55,6 +60,8 @@ def draw(spec: Spec, dtype: str, rng: np.random.Generator) -> Array:
     match spec.kind:
         case "normal":
             return np.asarray(rng.standard_normal(spec.shape)).astype(dtype)
+        case "rectified":
+            return np.maximum(np.asarray(rng.standard_normal(spec.shape)), 0).astype(dtype)
         case "positive":
             return rng.uniform(0.5, 2.0, spec.shape).astype(dtype)
         case "unit":
@@ -231,10 +238,15 @@ def batch_norm_cases(*shape: int) -> Iterator[Case]:
     c, rows = shape[-1], int(np.prod(shape[:-1]))
     given: dict[str, Any] = {"x": normal(*shape), "gamma": positive(c), "epsilon": 1e-3}
     statistics: dict[str, Any] = {"mean": normal(c), "var": positive(c)}
-    yield case("batch_norm_inference", f"{shape}", **given, **statistics, beta=normal(c))
+    for activation, label in ((None, f"{shape}"), ("relu", f"{shape}_then_relu")):
+        epilogue: dict[str, Any] = {**given, "beta": normal(c), "activation": activation}
+        yield case("batch_norm_inference", label, **epilogue, **statistics)
+        if rows:
+            yield case("batch_norm", label, rows, **epilogue)
     if rows:
-        yield case("batch_norm", f"{shape}", rows, **given, beta=normal(c))
-        yield case("batch_norm_backward", f"{shape}", rows, **given, **statistics, gy=normal(*shape))
+        backward: dict[str, Any] = {**given, **statistics, "gy": normal(*shape)}
+        yield case("batch_norm_backward", f"{shape}", rows, **backward)
+        yield case("batch_norm_backward", f"{shape}_after_relu", rows, **backward, y=rectified(*shape))
 
 
 def group_norm_cases(shape: tuple[int, int, int], groups: int, positions: int) -> Iterator[Case]:
@@ -294,6 +306,11 @@ def elementwise_cases() -> Iterator[Case]:
         yield case("activation", f"{name}_of_a_scalar", x=normal(), **options)
         yield case("activation", f"{name}_of_nothing", x=normal(0, 3), **options)
         yield case("activation_backward", name, gy=normal(3, 17), y=y, **options)
+        yield case("activation_bias_backward", name, 3, gy=normal(3, 17), y=y, **options)
+    for shape in ((2, 3, 5, 4), (2, 1, 3, 17), (1, 1), (0, 3, 2)):
+        rows, y = max(int(np.prod(shape[:-1])), 1), rectified(*shape)
+        yield case("bias_grad", f"{shape}", rows, gy=normal(*shape))
+        yield case("activation_bias_backward", f"relu_{shape}", rows, gy=normal(*shape), y=y, name="relu")
     for shape, rate in (((3, 5, 7), 0.3), ((17,), 0.0), ((2, 11), 0.999), ((0, 3), 0.5)):
         yield case("dropout", f"{shape}_rate_{rate}", x=normal(*shape), rate=rate, seed=2**40 + 1, stream=3)
     for count, seed, stream in ((0, 0, 0), (1, 7, 0), (9, 2**63 + 5, 2**40 + 3), (16, 2**64 - 1, 2**64 - 1)):
