@@ -1,0 +1,119 @@
+"""The buffer pool: outputs, gradients and scratch memory are taken from blocks that were used before.
+
+A fresh big array costs more than most kernels: the operating system hands out its memory page by page, each with a
+fault and a clearing of 4096 bytes. A training step needs the same sizes again and again, so their blocks are kept.
+
+A block is given out as an array over it, and comes back when nobody sees it any more: all arrays over a block hold a
+reference to its owner, views of views too, and the owner's `__del__` puts the block back. There is no way to return a
+block too early, and nothing to call.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+SMALLEST = 1 << 16
+"""Bytes. Below this, malloc keeps its memory itself and is quicker."""
+
+_STEPS = 8
+"""Sizes are rounded up to one of so many steps between a power of two and the next: at most 1/8 is wasted."""
+
+_free: dict[int, deque[mmap.mmap]] = {}
+"""Block size -> free blocks, the one that was used last at the right: its memory may still be in the cache.
+
+Threads share this without a lock: each method of a deque, and dict.setdefault, is atomic. A lock would be no good,
+for `__del__` may run at any moment, also in a thread that holds the lock.
+"""
+
+_counts = {"allocated_blocks": 0, "reused_blocks": 0}
+
+
+class _Owner(np.ndarray[Any, Any]):
+    """The whole of a block, as bytes. Whatever shows a part of it refers to this."""
+
+    block: mmap.mmap
+
+    def __del__(self) -> None:
+        # An array with `block` is the owner itself; a view of the owner would be an _Owner without.
+        block = self.__dict__.get("block")
+        if block is not None:
+            _free[len(block)].append(block)
+
+
+def empty(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
+    """An array of undefined contents, as numpy.empty; a large one lies in a block of the pool.
+
+    Raises MemoryError where there is no memory even after all free blocks were released.
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < SMALLEST:
+        return np.empty(shape, dtype)
+    owner = _take(_rounded(size))
+    return np.ndarray(shape, dtype, owner)
+
+
+def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
+    """As numpy.zeros, from the pool."""
+    array = empty(shape, dtype)
+    array.fill(0)
+    return array
+
+
+def empty_like(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array of undefined contents, of the same shape and dtype, C-contiguous."""
+    return empty(array.shape, array.dtype)
+
+
+def release() -> None:
+    """Give all free blocks back to the operating system."""
+    for blocks in list(_free.values()):
+        while blocks:
+            blocks.pop()
+
+
+def statistics() -> dict[str, int]:
+    """allocated_blocks and reused_blocks since the start of the process, and held_bytes in free blocks now."""
+    held = sum(size * len(blocks) for size, blocks in list(_free.items()))
+    return {**_counts, "held_bytes": held}
+
+
+def _take(size: int) -> _Owner:
+    blocks = _free.get(size)
+    if blocks is None:
+        blocks = _free.setdefault(size, deque())
+    try:
+        block = blocks.pop()
+        _counts["reused_blocks"] += 1
+    except IndexError:
+        block = _allocate(size)
+        _counts["allocated_blocks"] += 1
+    owner = np.ndarray.__new__(_Owner, (size,), np.uint8, block)
+    owner.block = block
+    return owner
+
+
+def _allocate(size: int) -> mmap.mmap:
+    try:
+        block = mmap.mmap(-1, size)
+    except (OSError, ValueError, OverflowError) as error:
+        release()
+        try:
+            block = mmap.mmap(-1, size)
+        except (OSError, ValueError, OverflowError):
+            raise MemoryError(f"no memory for an array of {size:,} bytes ({error})") from None
+    if hasattr(mmap, "MADV_HUGEPAGE") and size >= 1 << 22:
+        block.madvise(mmap.MADV_HUGEPAGE)  # 2 MiB a page: fewer faults at first use, fewer misses of the TLB ever after
+    return block
+
+
+def _rounded(size: int) -> int:
+    """The size of the block that an array of `size` bytes lies in: a whole number of pages."""
+    step = max(mmap.PAGESIZE, 1 << (size.bit_length() - 1 - (_STEPS.bit_length() - 1)))
+    return -(-size // step) * step
