@@ -1,0 +1,174 @@
+"""Activations: vectors of numbers in, vectors out, and on the way back the sums for the bias in the same pass.
+
+All of this is bound by memory, as long as the functions themselves run on vectors: see `vector_math.py` for exp. Arrays
+are taken as one row of numbers and cut into pieces of 32 K, one task each. The bias' gradient is a sum down the columns
+of a matrix: see `column_sums.py`, which says why it is exact and the same for any number of threads.
+
+One kernel is made for each activation, so that none has to ask which one it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minicnn.kernels.contract import ActivationName, Array
+from minicnn.kernels.cpu import buffers
+from minicnn.kernels.cpu.jit import helper, kernel
+from minicnn.kernels.cpu.parallel import parallel_for
+from minicnn.kernels.cpu.simd import clamp, lanes, load, load_first, store, store_first
+from minicnn.kernels.cpu.vector_math import expm1_negative, select, sigmoid, splat_as, tanh, zeros_like
+
+PIECE = 1 << 15
+"""Numbers of one task: less work than this is not worth a second thread."""
+
+# ---------------------------------------------------------------------------------------------------- one vector
+# Forward: x and alpha, a vector in which every lane is alpha. Backward: gy, y and alpha.
+
+
+@helper
+def _relu(x, alpha):  # type: ignore[no-untyped-def]
+    return select(x < 0.0, zeros_like(x), x)
+
+
+@helper
+def _relu_backward(gy, y, alpha):  # type: ignore[no-untyped-def]
+    return select(y > 0.0, gy, zeros_like(gy))
+
+
+@helper
+def _relu6(x, alpha):  # type: ignore[no-untyped-def]
+    return clamp(x, zeros_like(x), splat_as(x, 6.0))
+
+
+@helper
+def _relu6_backward(gy, y, alpha):  # type: ignore[no-untyped-def]
+    return select((y > 0.0) & (y < 6.0), gy, zeros_like(gy))
+
+
+@helper
+def _leaky_relu(x, alpha):  # type: ignore[no-untyped-def]
+    return select(x > 0.0, x, alpha * x)
+
+
+@helper
+def _leaky_relu_backward(gy, y, alpha):  # type: ignore[no-untyped-def]
+    return select(y > 0.0, gy, alpha * gy)
+
+
+@helper
+def _elu(x, alpha):  # type: ignore[no-untyped-def]
+    return select(x > 0.0, x, alpha * expm1_negative(select(x > 0.0, zeros_like(x), x)))
+
+
+@helper
+def _elu_backward(gy, y, alpha):  # type: ignore[no-untyped-def]
+    return select(y > 0.0, gy, (y + alpha) * gy)
+
+
+@helper
+def _sigmoid(x, alpha):  # type: ignore[no-untyped-def]
+    return sigmoid(x)
+
+
+@helper
+def _sigmoid_backward(gy, y, alpha):  # type: ignore[no-untyped-def]
+    return gy * y * (1.0 - y)
+
+
+@helper
+def _tanh(x, alpha):  # type: ignore[no-untyped-def]
+    return tanh(x)
+
+
+@helper
+def _tanh_backward(gy, y, alpha):  # type: ignore[no-untyped-def]
+    return gy * (1.0 - y * y)
+
+
+_FORWARD = {
+    "relu": _relu,
+    "relu6": _relu6,
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "sigmoid": _sigmoid,
+    "tanh": _tanh,
+}
+_BACKWARD = {
+    "relu": _relu_backward,
+    "relu6": _relu6_backward,
+    "leaky_relu": _leaky_relu_backward,
+    "elu": _elu_backward,
+    "sigmoid": _sigmoid_backward,
+    "tanh": _tanh_backward,
+}
+
+# ---------------------------------------------------------------------------------------------------- whole arrays
+
+
+def _make_forward(name: str) -> Any:
+    """The kernel run(x, y, alpha) of one activation, on flat arrays; x may be y."""
+    function = _FORWARD[name]
+
+    @helper
+    def piece(task, x, y, alpha):  # type: ignore[no-untyped-def]
+        step = lanes(x)
+        i, stop = task * PIECE, min((task + 1) * PIECE, x.size)
+        alphas = splat_as(load_first(x, i, 0), alpha)
+        while i + step <= stop:
+            store(y, i, function(load(x, i), alphas))
+            i += step
+        if i < stop:
+            store_first(y, i, function(load_first(x, i, stop - i), alphas), stop - i)
+
+    def run(x, y, alpha):  # type: ignore[no-untyped-def]
+        parallel_for(piece, (x.size + PIECE - 1) // PIECE, (x, y, alpha))
+
+    run.__qualname__ = f"{name}_forward"  # its name in the disk cache
+    return kernel(run)
+
+
+def _make_backward(name: str) -> Any:
+    """The kernel run(gy, y, gx, alpha) of one activation, on flat arrays."""
+    function = _BACKWARD[name]
+
+    @helper
+    def piece(task, gy, y, gx, alpha):  # type: ignore[no-untyped-def]
+        step = lanes(gy)
+        i, stop = task * PIECE, min((task + 1) * PIECE, gy.size)
+        alphas = splat_as(load_first(gy, i, 0), alpha)
+        while i + step <= stop:
+            store(gx, i, function(load(gy, i), load(y, i), alphas))
+            i += step
+        if i < stop:
+            left = stop - i
+            store_first(gx, i, function(load_first(gy, i, left), load_first(y, i, left), alphas), left)
+
+    def run(gy, y, gx, alpha):  # type: ignore[no-untyped-def]
+        parallel_for(piece, (gy.size + PIECE - 1) // PIECE, (gy, y, gx, alpha))
+
+    run.__qualname__ = f"{name}_backward"
+    return kernel(run)
+
+
+_FORWARD_KERNELS = {name: _make_forward(name) for name in _FORWARD}
+_BACKWARD_KERNELS = {name: _make_backward(name) for name in _BACKWARD}
+
+
+def activation(x: Array, name: ActivationName, alpha: float = 0.0) -> Array:
+    """x of any shape -> the same shape; NaN passes through."""
+    y = buffers.empty(x.shape, x.dtype)
+    _FORWARD_KERNELS[name](x.reshape(-1), y.reshape(-1), float(alpha))
+    return y
+
+
+def activation_backward(gy: Array, y: Array, name: ActivationName, alpha: float = 0.0) -> Array:
+    """gy and the activation's output y, of one shape -> gy times the derivative."""
+    gx = buffers.empty(gy.shape, gy.dtype)
+    _BACKWARD_KERNELS[name](gy.reshape(-1), y.reshape(-1), gx.reshape(-1), float(alpha))
+    return gx
+
+
+def activation_in_place(y: Array, name: ActivationName) -> None:
+    """Apply an activation without option to a fresh contiguous array: the end of a product with an epilogue."""
+    flat = y.reshape(-1)
+    _FORWARD_KERNELS[name](flat, flat, 0.0)
