@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minicnn.kernels.contract import ActivationName, Array
 from minicnn.kernels.cpu import buffers
+from minicnn.kernels.cpu.column_sums import make_column_sums, plan, read, total
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
 from minicnn.kernels.cpu.simd import clamp, lanes, load, load_first, store, store_first
@@ -172,3 +175,93 @@ def activation_in_place(y: Array, name: ActivationName) -> None:
     """Apply an activation without option to a fresh contiguous array: the end of a product with an epilogue."""
     flat = y.reshape(-1)
     _FORWARD_KERNELS[name](flat, flat, 0.0)
+
+
+# ---------------------------------------------------------------------------------------------------- biases
+
+
+@helper
+def _number(data, i, column, count):  # type: ignore[no-untyped-def]
+    """What bias_grad sums: the numbers themselves."""
+    (gy,) = data
+    g = read(gy, i, count)
+    return g, g
+
+
+_sum_slice = make_column_sums(_number, both=False)
+
+
+@kernel
+def _bias_grad(gy, width, slices, within, across, sums, gb):  # type: ignore[no-untyped-def]
+    """gy flat, gb (F,); the rest as in column_sums."""
+    parallel_for(_sum_slice, slices, ((gy,), width, gy.size, slices, within, across))
+    total(across, 0, gb.size, width, slices, within.size // (2 * slices), sums)
+    for c in range(gb.size):
+        gb[c] = sums[c]
+
+
+def bias_grad(gy: Array) -> Array:
+    """gy (..., F) -> its sum over all axes but the last, (F,)."""
+    columns = gy.shape[-1]
+    gb = np.empty(columns, gy.dtype)
+    if not gy.size:
+        gb.fill(0)
+        return gb
+    width, _, slices, scratch = plan(gy.size, columns, gy.itemsize)
+    within, across = buffers.empty((scratch,), gy.dtype), buffers.empty((scratch,), np.float64)
+    _bias_grad(gy.reshape(-1), width, slices, within, across, np.empty(columns), gb)
+    return gb
+
+
+def _make_backward_with_bias(name: str) -> Any:
+    """The kernel run(gy, y, alpha, ..., gz, gb): as _make_backward and _bias_grad, gy and y read once."""
+    function = _BACKWARD[name]
+
+    @helper
+    def derivative(data, i, column, count):  # type: ignore[no-untyped-def]
+        gy, y, gz, alpha = data
+        g = read(gy, i, count)
+        g = function(g, read(y, i, count), splat_as(g, alpha))
+        if count >= lanes(gz):
+            store(gz, i, g)
+        else:
+            store_first(gz, i, g, count)
+        return g, g
+
+    sum_slice = make_column_sums(derivative, both=False)
+
+    def run(gy, y, alpha, width, slices, within, across, sums, gz, gb):  # type: ignore[no-untyped-def]
+        parallel_for(sum_slice, slices, ((gy, y, gz, alpha), width, gy.size, slices, within, across))
+        total(across, 0, gb.size, width, slices, within.size // (2 * slices), sums)
+        for c in range(gb.size):
+            gb[c] = sums[c]
+
+    run.__qualname__ = f"{name}_backward_with_bias"
+    return kernel(run)
+
+
+_BACKWARD_WITH_BIAS_KERNELS = {name: _make_backward_with_bias(name) for name in _BACKWARD}
+
+
+def activation_bias_backward(gy: Array, y: Array, name: ActivationName, alpha: float = 0.0) -> tuple[Array, Array]:
+    """gy and the output y, both (..., F) -> gz (..., F), the gradient before the activation, and gb (F,), its sums."""
+    columns = gy.shape[-1]
+    gz, gb = buffers.empty(gy.shape, gy.dtype), np.empty(columns, gy.dtype)
+    if not gy.size:
+        gb.fill(0)
+        return gz, gb
+    width, _, slices, scratch = plan(gy.size, columns, gy.itemsize)
+    within, across = buffers.empty((scratch,), gy.dtype), buffers.empty((scratch,), np.float64)
+    _BACKWARD_WITH_BIAS_KERNELS[name](
+        gy.reshape(-1),
+        y.reshape(-1),
+        float(alpha),
+        width,
+        slices,
+        within,
+        across,
+        np.empty(columns),
+        gz.reshape(-1),
+        gb,
+    )
+    return gz, gb

@@ -207,7 +207,7 @@ def _reduced_overload(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """In compiled code: e**x of each lane, to 2 units in the last place; 0 and infinity beyond the range, NaN for NaN."""
+    """Compiled code only: e**x of each lane to 2 units in the last place; 0 or infinity beyond the range, NaN for NaN."""
     raise TypeError("for compiled code only")
 
 
