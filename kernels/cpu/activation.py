@@ -15,7 +15,7 @@ import numpy as np
 
 from minicnn.kernels.contract import ActivationName, Array
 from minicnn.kernels.cpu import buffers
-from minicnn.kernels.cpu.column_sums import make_column_sums, plan, read, total
+from minicnn.kernels.cpu.column_sums import make_column_sums, plan, read, total, write
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
 from minicnn.kernels.cpu.simd import clamp, lanes, load, load_first, store, store_first
@@ -222,10 +222,7 @@ def _make_backward_with_bias(name: str) -> Any:
         gy, y, gz, alpha = data
         g = read(gy, i, count)
         g = function(g, read(y, i, count), splat_as(g, alpha))
-        if count >= lanes(gz):
-            store(gz, i, g)
-        else:
-            store_first(gz, i, g, count)
+        write(gz, i, g, count)
         return g, g
 
     sum_slice = make_column_sums(derivative, both=False)

@@ -1,8 +1,8 @@
 """Sums down the columns of a matrix (rows, C): the gradients of biases, the statistics of batch normalization.
 
-A float32 sum of a million terms has lost its last digits. So float32 adds up 64 rows, a vector of columns at a time, and
-float64 adds up those. Four rows are taken in one step: four streams of memory to read, and the sums so far, which lie
-in the first-level cache, are read and written once for the four.
+A float32 sum of a million terms has lost its last digits. So float32 adds up 64 rows, a vector of columns at a time,
+and float64 adds up those. Four rows are taken in one step: four streams of memory to read, and the sums so far, which
+lie in the first-level cache, are read and written once for the four.
 
     64 rows      64 rows      64 rows      64 rows        float32, vectors
        |            |            |            |
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from minicnn.kernels.cpu import host
 from minicnn.kernels.cpu.jit import helper
-from minicnn.kernels.cpu.simd import lanes, load, load_first, store
+from minicnn.kernels.cpu.simd import lanes, load, load_first, store, store_first
 from minicnn.kernels.cpu.vector_math import add_to_float64, zeros_like
 
 ROWS = 64
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def plan(size: int, columns: int, itemsize: int) -> Plan:
-    """The plan for a matrix of `size` numbers, none of them more than a few bytes from its neighbour."""
+    """The plan for a matrix of `size` numbers of `itemsize` bytes, size > 0."""
     vector = host.lanes(itemsize)
     group = 1
     if columns < _WIDE:
@@ -67,6 +67,15 @@ def read(x, i, count):  # type: ignore[no-untyped-def]
     if count >= lanes(x):
         return load(x, i)
     return load_first(x, i, count)
+
+
+@helper
+def write(y, i, vector, count):  # type: ignore[no-untyped-def]
+    """The counterpart of `read`."""
+    if count >= lanes(y):
+        store(y, i, vector)
+    else:
+        store_first(y, i, vector, count)
 
 
 def make_column_sums(terms: Any, both: bool) -> Any:

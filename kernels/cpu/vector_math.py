@@ -77,7 +77,13 @@ def _overload_comparison(symbol: Any, operation: Any) -> None:
         return None
 
 
-for _symbol, _name in ((operator.gt, ">"), (operator.ge, ">="), (operator.lt, "<"), (operator.ne, "!=")):
+for _symbol, _name in (
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.lt, "<"),
+    (operator.eq, "=="),
+    (operator.ne, "!="),
+):
     _overload_comparison(_symbol, _comparison(_name))
 
 
@@ -207,7 +213,7 @@ def _reduced_overload(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """Compiled code only: e**x of each lane to 2 units in the last place; 0 or infinity beyond the range, NaN for NaN."""
+    """In compiled code: e**x of each lane, to 2 units in the last place; 0 or infinity beyond the range."""
     raise TypeError("for compiled code only")
 
 
