@@ -55,6 +55,13 @@ def emit_store(b: ir.IRBuilder, pointer: ir.Value, value: ir.Value) -> None:
     b.store(value, b.bitcast(pointer, value.type.as_pointer()), align=_size(value.type.element))
 
 
+def emit_streaming_store(b: ir.IRBuilder, pointer: ir.Value, value: ir.Value) -> None:
+    """Write past the caches, to a multiple of the vector's size: for what is too big to be found there again."""
+    aligned = value.type.count * _size(value.type.element)
+    instruction = b.store(value, b.bitcast(pointer, value.type.as_pointer()), align=aligned)
+    instruction.set_metadata("nontemporal", b.module.add_metadata([INT32(1)]))
+
+
 def emit_mask(b: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
     """True in the first `count` (int64) lanes."""
     ladder = ir.Constant(ir.VectorType(INT64, lanes), list(range(lanes)))
@@ -97,6 +104,25 @@ def emit_clamp(b: ir.IRBuilder, value: ir.Value, low: ir.Value, high: ir.Value) 
     """Between low and high; the comparisons are false for NaN, which so passes through."""
     value = b.select(b.fcmp_ordered("<", value, low), low, value)
     return b.select(b.fcmp_ordered(">", value, high), high, value)
+
+
+def emit_transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """The columns of a square whose rows are given: blocks of half the side change places, then quarters, and so on."""
+    lanes = len(rows)
+    distance = lanes // 2
+    while distance:
+        upper = [lane ^ distance | lanes if lane & distance else lane for lane in range(lanes)]
+        lower = [lane | lanes if lane & distance else lane ^ distance for lane in range(lanes)]
+        new = list(rows)
+        for i in range(lanes):
+            if not i & distance:
+                j = i + distance
+                for target, lanes_of_both in ((i, upper), (j, lower)):
+                    mask = ir.Constant(ir.VectorType(INT32, lanes), lanes_of_both)
+                    new[target] = b.shuffle_vector(rows[i], rows[j], mask)
+        rows = new
+        distance //= 2
+    return rows
 
 
 def emit_element(b: ir.IRBuilder, context: Any, array_type: types.Array, array: ir.Value, index: ir.Value) -> ir.Value:
@@ -171,6 +197,65 @@ def store_first(typing_context: Any, array: Any, index: Any, vector: Any, count:
         return context.get_dummy_value()
 
     return types.void(array, types.int64, Vector(array.dtype), types.int64), code
+
+
+@intrinsic
+def transpose(
+    typing_context: Any, source: Any, index: Any, stride: Any, target: Any, target_index: Any, target_stride: Any
+) -> Any:
+    """target[j, i] = source[i, j] for LANES x LANES numbers of two flat arrays, whose rows are a stride apart."""
+    _check(source)
+    vector = Vector(source.dtype)
+
+    def code(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        array, first, step, out, out_first, out_step = arguments
+        rows = []
+        for i in range(vector.lanes):
+            pointer = emit_element(b, context, source, array, b.add(first, b.mul(step, INT64(i))))
+            rows.append(emit_load(b, pointer, ir_vector(vector.dtype, vector.lanes)))
+        for j, column in enumerate(emit_transpose(b, rows)):
+            emit_store(b, emit_element(b, context, target, out, b.add(out_first, b.mul(out_step, INT64(j)))), column)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, types.int64, target, types.int64, types.int64), code
+
+
+@intrinsic
+def transpose_first(
+    typing_context: Any,
+    source: Any,
+    index: Any,
+    stride: Any,
+    rows: Any,
+    columns: Any,
+    target: Any,
+    target_index: Any,
+    target_stride: Any,
+) -> Any:
+    """As `transpose`, of the first rows and columns alone; for the missing rows, zeros are written."""
+    _check(source)
+    vector = Vector(source.dtype)
+
+    def code(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        array, first, step, rows, columns, out, out_first, out_step = arguments
+
+        def where(i: int, limit: ir.Value, count: ir.Value) -> ir.Value:
+            """The first `count` lanes if row i is below the limit, else none."""
+            return emit_mask(b, b.select(b.icmp_signed("<", INT64(i), limit), count, INT64(0)), vector.lanes)
+
+        loaded = []
+        for i in range(vector.lanes):
+            pointer = emit_element(b, context, source, array, b.add(first, b.mul(step, INT64(i))))
+            mask = where(i, rows, columns)
+            loaded.append(emit_masked_load(b, pointer, mask, ir_vector(vector.dtype, vector.lanes)))
+        for j, column in enumerate(emit_transpose(b, loaded)):
+            pointer = emit_element(b, context, target, out, b.add(out_first, b.mul(out_step, INT64(j))))
+            emit_masked_store(b, pointer, where(j, columns, INT64(vector.lanes)), column)
+        return context.get_dummy_value()
+
+    return types.void(
+        source, types.int64, types.int64, types.int64, types.int64, target, types.int64, types.int64
+    ), code
 
 
 @intrinsic
