@@ -35,6 +35,7 @@ from minicnn.kernels.cpu.simd import (
     emit_masked_store,
     emit_splat,
     emit_store,
+    emit_streaming_store,
     ir_vector,
 )
 
@@ -68,6 +69,7 @@ class Product(NamedTuple):
     out_offsets: int  # table: where row i goes behind out
     low: float  # results are clamped between these two
     high: float
+    streaming: int = 0  # 1: write past the caches; every vector must be whole and lie on a multiple of its size
 
 
 def _make_tile(rows: int, vectors: int) -> Any:
@@ -120,16 +122,24 @@ def _make_tile(rows: int, vectors: int) -> Any:
             b.position_at_end(after)
             mask = emit_mask(b, last_columns, vector.count)
             low, high = emit_splat(b, p.low, vector.count), emit_splat(b, p.high, vector.count)
+            results, places = [], []
             for i in range(rows):
                 place = entry(p.out_offsets, b.add(row, INT64(i)))
                 start = pointer(p.start, b.add(b.mul(place, p.start_step), column))
-                out = pointer(p.out, b.add(place, column))
-                for j in range(vectors - 1):
-                    first = emit_load(b, vector_at(start, j), vector)
-                    emit_store(b, vector_at(out, j), emit_clamp(b, b.fadd(first, new[i][j]), low, high))
-                first = emit_masked_load(b, vector_at(start, vectors - 1), mask, vector)
-                last = emit_clamp(b, b.fadd(first, new[i][vectors - 1]), low, high)
-                emit_masked_store(b, vector_at(out, vectors - 1), mask, last)
+                first = [emit_load(b, vector_at(start, j), vector) for j in range(vectors - 1)]
+                first.append(emit_masked_load(b, vector_at(start, vectors - 1), mask, vector))
+                results.append([emit_clamp(b, b.fadd(first[j], new[i][j]), low, high) for j in range(vectors)])
+                places.append(pointer(p.out, b.add(place, column)))
+            with b.if_else(b.trunc(p.streaming, ir.IntType(1))) as (past_the_caches, through_the_caches):
+                with past_the_caches:
+                    for out, sums in zip(places, results, strict=True):
+                        for j in range(vectors):
+                            emit_streaming_store(b, vector_at(out, j), sums[j])
+                with through_the_caches:
+                    for out, sums in zip(places, results, strict=True):
+                        for j in range(vectors - 1):
+                            emit_store(b, vector_at(out, j), sums[j])
+                        emit_masked_store(b, vector_at(out, vectors - 1), mask, sums[vectors - 1])
             return context.get_dummy_value()
 
         return types.void(product, types.int64, types.int64, types.int64), code
@@ -196,16 +206,17 @@ _DTYPES = {types.float32: "minicnn_multiply_panel_float32", types.float64: "mini
 
 
 def _signature(number: Any) -> Any:
-    return types.void(*[types.int64] * 10, number, number, types.int64, types.int64)
+    return types.void(*[types.int64] * 10, number, number, *[types.int64] * 3)
 
 
 def _export(number: Any) -> Any:
     @exported(_DTYPES[number], _signature(number))
     def multiply_panel(x, row_offsets, term_offsets, terms, w, w_stride, start, start_step, out, out_offsets,
-                       low, high, rows, columns):  # type: ignore[no-untyped-def]  # fmt: skip
+                       low, high, streaming, rows, columns):  # type: ignore[no-untyped-def]  # fmt: skip
         product = Product(
-            x, row_offsets, term_offsets, terms, w, w_stride, start, start_step, out, out_offsets, low, high
-        )
+            x, row_offsets, term_offsets, terms, w, w_stride, start, start_step, out, out_offsets, low, high,
+            streaming,
+        )  # fmt: skip
         _multiply_panel(product, rows, columns)
 
     return multiply_panel
@@ -227,7 +238,7 @@ def _multiply_panel_overload(product: Any, rows: Any, columns: Any) -> Any:
     def call(product, rows, columns):  # type: ignore[no-untyped-def]
         external(product.x, product.row_offsets, product.term_offsets, product.terms, product.w, product.w_stride,
                  product.start, product.start_step, product.out, product.out_offsets, product.low, product.high,
-                 rows, columns)  # fmt: skip
+                 product.streaming, rows, columns)  # fmt: skip
 
     return call
 

@@ -1,0 +1,116 @@
+"""Convolution: which technique serves which shape.
+
+N batch, H W height and width of the input, C its channels, KH KW kernel size, F filters, OH OW height and width of
+the output, G groups. Images are NHWC, kernels HWIO (KH, KW, C/G, F).
+
+    depthwise    each channel by itself (G = C): vectors along the channels                              depthwise.py
+    Winograd     3x3, stride 1, many channels: 4 times fewer products, a little less exact               winograd.py
+    scatter      input gradient for images of few channels, the first layer's: gy @ w.T, each number
+                 added to where its patch came from                                                      scatter.py
+    direct       everything else                                                       direct.py, weight_grad.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
+from minicnn.kernels.cpu import settings
+from minicnn.kernels.cpu.activation import activation_in_place
+from minicnn.kernels.cpu.depthwise import depthwise_conv2d, depthwise_input_grad, depthwise_weight_grad
+from minicnn.kernels.cpu.direct import direct_conv2d, direct_input_grad
+from minicnn.kernels.cpu.microkernel import panel_columns
+from minicnn.kernels.cpu.scatter import scatter_input_grad
+from minicnn.kernels.cpu.weight_grad import direct_weight_grad
+from minicnn.kernels.cpu.winograd import (
+    is_profitable,
+    winograd_conv2d,
+    winograd_input_grad,
+    winograd_weight_grad,
+)
+
+CLAMPS: dict[str | None, tuple[float, float]] = {
+    None: (-np.inf, np.inf),
+    "relu": (0.0, np.inf),
+    "relu6": (0.0, 6.0),
+}
+"""The activations that limit sums from below and above, which costs nothing before they are written."""
+
+
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    strides: Pair,
+    padding: Padding2D,
+    dilation: Pair,
+    groups: int,
+    activation: EpilogueName | None = None,
+) -> Array:
+    """x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or None -> act(conv(x, w) + b), (N, OH, OW, F)."""
+    low, high = CLAMPS.get(activation, CLAMPS[None])
+    if _is_depthwise(w, groups):
+        y = depthwise_conv2d(x, w, b, strides, padding, dilation, low, high)
+    elif _can_be_winograd(w.shape[:2], strides, dilation, groups, x.dtype) and is_profitable(
+        x.shape[0], *_output_size(x, w, padding), x.shape[3], w.shape[3], "forward"
+    ):
+        y = winograd_conv2d(x, w, b, padding, low, high)
+    else:
+        y = direct_conv2d(x, w, b, strides, padding, dilation, groups, low, high)
+    if activation not in CLAMPS:
+        activation_in_place(y, activation)
+    return y
+
+
+def conv2d_input_grad(
+    gy: Array, w: Array, input_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair, groups: int
+) -> Array:
+    """gy (N, OH, OW, F), w (KH, KW, C/G, F), input_size (H, W) -> (N, H, W, C)."""
+    if _is_depthwise(w, groups):
+        return depthwise_input_grad(gy, w, input_size, strides, padding, dilation, groups)
+    c = w.shape[2]
+    if _can_be_winograd(w.shape[:2], strides, dilation, groups, gy.dtype) and is_profitable(
+        gy.shape[0], *input_size, w.shape[3], c, "input_grad"
+    ):
+        return winograd_input_grad(gy, w, input_size, padding)
+    if groups == 1 and c * 2 <= panel_columns(gy.dtype) // 4:
+        return scatter_input_grad(gy, w, input_size, strides, padding, dilation)
+    return direct_input_grad(gy, w, input_size, strides, padding, dilation, groups)
+
+
+def conv2d_weight_grad(
+    x: Array, gy: Array, kernel_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair, groups: int
+) -> Array:
+    """x (N, H, W, C), gy (N, OH, OW, F), kernel_size (KH, KW) -> (KH, KW, C/G, F)."""
+    c, f = x.shape[3], gy.shape[3]
+    if c == groups > 1:
+        return depthwise_weight_grad(x, gy, kernel_size, strides, padding, dilation)
+    if _can_be_winograd(kernel_size, strides, dilation, groups, x.dtype) and is_profitable(
+        gy.shape[0], *gy.shape[1:3], c, f, "weight_grad"
+    ):
+        return winograd_weight_grad(x, gy, padding)
+    return direct_weight_grad(x, gy, kernel_size, strides, padding, dilation, groups)
+
+
+def _is_depthwise(w: Array, groups: int) -> bool:
+    """Whether each of several groups has a single input channel; w (KH, KW, C/G, F)."""
+    return groups > 1 and w.shape[2] == 1
+
+
+def _can_be_winograd(kernel_size: Pair, strides: Pair, dilation: Pair, groups: int, dtype: Any) -> bool:
+    """Whether it is the convolution that Winograd's algorithm computes, and may be: float64 asks for all digits."""
+    return (
+        settings.winograd
+        and kernel_size == (3, 3)
+        and strides == (1, 1)
+        and dilation == (1, 1)
+        and groups == 1
+        and dtype == np.float32
+    )
+
+
+def _output_size(x: Array, w: Array, padding: Padding2D) -> Pair:
+    """OH and OW of a convolution with strides and dilation 1."""
+    return x.shape[1] + sum(padding[0]) - w.shape[0] + 1, x.shape[2] + sum(padding[1]) - w.shape[1] + 1

@@ -1,0 +1,118 @@
+"""The weight gradient of a direct convolution: gw[tap, c, f] = sum over pixels of x[pixel + tap, c] * gy[pixel, f].
+
+The same blocks of output pixels as in direct.py, with the roles of its tables exchanged: rows are (tap, channel), terms
+are the pixels of a block. Blocks are dealt to SLICES slices, each with sums of its own, which are added up in order at
+the end. The number of slices depends on the shape alone, so the bits do not depend on the number of threads; where the
+sums are too big to have many, each slice's rows are shared out among the threads instead.
+
+A block's sums start at zero and are then added to the slice's: short sums, added up, lose fewer digits than a long one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minicnn.kernels.contract import Array, Padding2D, Pair
+from minicnn.kernels.cpu import buffers
+from minicnn.kernels.cpu.direct import _block_input, _block_size, _block_start, _blocks, forward_axis, limits, plan_gather
+from minicnn.kernels.cpu.jit import helper
+from minicnn.kernels.cpu.microkernel import ROWS, Product, matrix_kernel, multiply_panel, panel_columns
+from minicnn.kernels.cpu.packing import pack_panel
+from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
+from minicnn.kernels.cpu.simd import address
+
+BLOCK_PIXELS = 128
+"""Pixels of a block, about: 64 filters of them fill two thirds of the first-level cache."""
+
+SLICES = 8
+SLICES_BYTES = 1 << 21
+"""At most so many slices, and so much memory for their sums."""
+
+
+@helper
+def _slice_task(task, slices, parts, x, gy, sums, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits):  # type: ignore[no-untyped-def]  # fmt: skip
+    """All blocks of one slice, for one part of the rows."""
+    p = _blocks(numbers)
+    index, part = task // parts, task % parts
+    tiles = (p.terms + ROWS - 1) // ROWS
+    first, end = part * tiles // parts * ROWS, min(p.terms, (part + 1) * tiles // parts * ROWS)
+    filters = p.groups * p.columns
+    sums_start = index * p.terms * filters
+    for i in range(sums_start + first * filters, sums_start + end * filters):
+        sums[i] = 0
+    blocks = (p.images + p.block_images - 1) // p.block_images * ((p.grid_rows + p.block_rows - 1) // p.block_rows)
+    place, panel_place = task * (scratch.size // (slices * parts)), task * (panels.size // (slices * parts))
+    in_place = filters == p.columns and filters % p.panel == 0 and filters == p.panel
+    for block in range(index * blocks // slices, (index + 1) * blocks // slices):
+        image, row = _block_start(p, block)
+        images, rows = _block_size(p, image, row)
+        pixels = _block_input(p, x, image, row, images, rows, scratch, place)
+        positions = images * rows * p.grid_columns
+        gy_start = (image * p.grid_rows + row) * p.grid_columns * filters
+        for group in range(p.groups):
+            group_pixels = pixels + group * (p.channels // p.groups) * x.itemsize
+            for column in range(0, p.columns, p.panel):
+                columns = min(p.panel, p.columns - column)
+                filter_ = group * p.columns + column
+                weights = address(gy, gy_start)
+                if not in_place:
+                    pack_panel(gy, gy_start + filter_, filters, positions, columns, panels, panel_place, p.panel)
+                    weights = address(panels, panel_place)
+                goal = address(sums, sums_start + filter_)
+                product = Product(
+                    group_pixels, address(row_offsets, first), address(pixel_offsets, 0), positions, weights, p.panel,
+                    goal, 1, goal, address(out_offsets, first), limits[2], limits[3], 0,
+                )  # fmt: skip
+                multiply_panel(product, end - first, columns)
+
+
+@helper
+def _add_slices_task(task, tasks, slices, sums, out):  # type: ignore[no-untyped-def]
+    """One stretch of the output: the slices' sums in order."""
+    for i in range(task * out.size // tasks, (task + 1) * out.size // tasks):
+        total = sums[i]
+        for s in range(1, slices):
+            total += sums[s * out.size + i]
+        out[i] = total
+
+
+@matrix_kernel
+def _weight_grad(slices, parts, x, gy, sums, out, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits):  # type: ignore[no-untyped-def]  # fmt: skip
+    arguments = (slices, parts, x, gy, sums, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits)
+    parallel_for(_slice_task, slices * parts, arguments)
+    if slices > 1:
+        tasks = min(16, (out.size + 8191) // 8192)
+        parallel_for(_add_slices_task, tasks, (tasks, slices, sums, out))
+
+
+def direct_weight_grad(
+    x: Array, gy: Array, kernel_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair, groups: int
+) -> Array:
+    """x (N, H, W, C), gy (N, OH, OW, F), kernel_size (KH, KW) -> (KH, KW, C/G, F)."""
+    f, panel = gy.shape[3], panel_columns(x.dtype)
+    rows, columns = (
+        forward_axis(x.shape[axis + 1], kernel_size[axis], strides[axis], padding[axis], dilation[axis])
+        for axis in (0, 1)
+    )
+    plan = plan_gather(rows, columns, x.shape, f, groups, columns.count, rows.count * columns.count, BLOCK_PIXELS, panel)
+    terms = plan.term_offsets.size
+    out = buffers.empty((*kernel_size, x.shape[3] // groups, f), x.dtype)
+    slices = max(1, min(SLICES, plan.count, SLICES_BYTES // out.nbytes))
+    parts = max(1, min(-(-get_num_threads() // slices), terms // (2 * ROWS)))
+    sums = buffers.empty((slices * out.size,), x.dtype) if slices > 1 else out.reshape(-1)
+    positions = plan.row_offsets.size
+    _weight_grad(
+        slices, parts, x.reshape(-1), gy.reshape(-1), sums, out.reshape(-1), _row_starts(terms, f),
+        buffers.empty((slices * parts * plan.scratch,), x.dtype),
+        buffers.empty((slices * parts * positions * panel,), x.dtype), plan.numbers, plan.row_offsets, plan.term_offsets,
+        limits(-np.inf, np.inf, x.dtype),
+    )  # fmt: skip
+    return out
+
+
+@lru_cache(maxsize=256)
+def _row_starts(rows: int, step: int) -> np.ndarray[Any, Any]:
+    return np.arange(rows, dtype=np.int64) * step
