@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic, models, overload, register_model
 
 from minicnn.kernels.cpu.simd import INT32, emit_mask, emit_splat
 from minicnn.kernels.cpu.vector_math import Mask
@@ -56,8 +56,16 @@ def load_index(typing_context: Any, array: Any, index: Any, count: Any, fill: An
 
 
 @intrinsic
-def store_index(typing_context: Any, array: Any, index: Any, vector: Any, count: Any) -> Any:
-    """Write the first `count` lanes, from array[index] on."""
+def _store_all(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:
+    def code(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        b.store(arguments[2], _pointer(context, b, array, *arguments[:2], vector.lanes), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), code
+
+
+@intrinsic
+def _store_first(typing_context: Any, array: Any, index: Any, vector: Any, count: Any) -> Any:
     integers, mask = ir.VectorType(INT32, vector.lanes), ir.VectorType(ir.IntType(1), vector.lanes)
     masked_store = ir.FunctionType(ir.VoidType(), [integers, integers.as_pointer(), INT32, mask])
 
@@ -68,6 +76,24 @@ def store_index(typing_context: Any, array: Any, index: Any, vector: Any, count:
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector, types.int64), code
+
+
+def store_index(array: Any, index: Any, vector: Any, count: Any) -> None:
+    """In compiled code: write the first `count` lanes, from array[index] on."""
+    raise TypeError("for compiled code only")
+
+
+@overload(store_index, strict=False)
+def _store_index(array: Any, index: Any, vector: Any, count: Any) -> Any:
+    lanes = vector.lanes
+
+    def code(array, index, vector, count):  # type: ignore[no-untyped-def]
+        if count >= lanes:
+            _store_all(array, index, vector)
+        else:
+            _store_first(array, index, vector, count)
+
+    return code
 
 
 @intrinsic

@@ -14,8 +14,6 @@ moved alone. Where an index lies outside its block, the image starts again: zero
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from minicnn.kernels.contract import Array, Padding2D, Pair
@@ -25,7 +23,7 @@ from minicnn.kernels.cpu.index_vectors import all_of, equals, load_index, splat_
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
 from minicnn.kernels.cpu.simd import lanes, load_first
-from minicnn.kernels.cpu.vector_math import select, splat_as, zeros_like
+from minicnn.kernels.cpu.vector_math import greater_or_nan, select, splat_as, zeros_like
 
 _WORK = 1 << 15
 """Numbers that a task reads or writes, at least."""
@@ -53,7 +51,7 @@ def _max_of_window(x, image, w, c, top, bottom, left, right, y, where, out):  # 
         for row in range(top, bottom):
             for pixel in range(row * w + left, row * w + right):
                 value = read(x, image + pixel * c + channel, count)
-                wins = (value > best) | ((value != value) & (best == best))  # the first NaN is never given up
+                wins = greater_or_nan(value, best) & (best == best)  # the first NaN is never given up
                 best = select(wins, value, best)
                 index = select(wins, splat_index(best, pixel), index)
         write(y, out + channel, best, count)
@@ -133,7 +131,7 @@ def _gather_rows(task, x, where, y, geometry):  # type: ignore[no-untyped-def]
         image = row // oh * image_size
         for start in range(row * width, (row + 1) * width, c):
             for channel in range(c):
-                y[start + channel] = x[image + where[start + channel] * c + channel]
+                y[start + channel] = x[np.uintp(image + np.int64(where[start + channel]) * c + channel)]
 
 
 @kernel
@@ -175,7 +173,7 @@ def _write_block(gy, where, place, pixel, gx, target, w, c, bh, bw):  # type: ig
 
 @helper
 def _write_blocks(image, gy, where, gx, h, w, c, oh, ow):  # type: ignore[no-untyped-def]
-    """One image by blocks, and zeros where no block lies; False, with the image half done, where an index is outside."""
+    """One image by blocks, and zeros where no block lies; False, with half of it done, where an index is outside."""
     bh, bw = h // oh, w // ow
     start = image * h * w * c
     for i in range(oh):
@@ -195,14 +193,15 @@ def _write_blocks(image, gy, where, gx, h, w, c, oh, ow):  # type: ignore[no-unt
 @helper
 def _scatter_image(image, gy, where, gx, geometry):  # type: ignore[no-untyped-def]
     h, w, c, oh, ow = geometry
-    if oh <= h and ow <= w and _write_blocks(image, gy, where, gx, h, w, c, oh, ow):
+    if c >= lanes(gy) and oh <= h and ow <= w and _write_blocks(image, gy, where, gx, h, w, c, oh, ow):
         return
     start, size = image * h * w * c, h * w * c
     for k in range(start, start + size):
         gx[k] = 0
     for place in range(image * oh * ow * c, (image + 1) * oh * ow * c, c):
         for channel in range(c):
-            gx[start + where[place + channel] * c + channel] += gy[place + channel]
+            # An unsigned index: a signed one would be asked each time whether it counts from the end.
+            gx[np.uintp(start + np.int64(where[place + channel]) * c + channel)] += gy[place + channel]
 
 
 @kernel
@@ -288,8 +287,12 @@ def _spread_rows(task, gy, gx, geometry):  # type: ignore[no-untyped-def]
     for row in range(task * rows_of_a_task, min(rows, (task + 1) * rows_of_a_task)):
         image, line = row // h, row % h
         top, bottom = _covering(line + pad_top, kh, sh, oh)
+        left = right = 0  # the windows that cover a column: those of its neighbour, and one more or less at either end
         for column in range(w):
-            left, right = _covering(column + pad_left, kw, sw, ow)
+            while right < ow and right * sw - pad_left <= column:
+                right += 1
+            while left < right and left * sw - pad_left + kw <= column:
+                left += 1
             for channel in range(0, c, step):
                 count = min(step, c - channel)
                 total = zero

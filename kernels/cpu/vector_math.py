@@ -108,6 +108,12 @@ def _either(typing_context: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
+def greater_or_nan(typing_context: Any, x: Any, y: Any) -> Any:
+    """True where x > y, and where either is NaN."""
+    return Mask(x.lanes)(x, x), lambda context, b, signature, arguments: b.fcmp_unordered(">", *arguments)
+
+
+@intrinsic
 def select(typing_context: Any, mask: Any, x: Any, y: Any) -> Any:
     """x where the mask holds, else y."""
     return x(mask, x, x), lambda context, b, signature, arguments: b.select(*arguments)
