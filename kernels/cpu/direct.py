@@ -1,351 +1,26 @@
-"""Direct convolution: patches are read where they lie, by tables of offsets, and multiplied by the micro-kernel.
+"""Direct convolution and its input gradient: one gather, or one for each phase of a stride (see gather.py).
 
-Convolution and its input gradient are one computation, a "gather": each position q of a grid of output pixels sums
-w[tap, channel] * x[q * step + first + tap, channel] over taps and channels. Convolution has one such grid. The input
-gradient of a strided convolution has one for each phase (row % stride, column % stride) of the input pixels, for pixels
-of one phase are reached by the same taps.
-
-    forward, stride 2          x  . . . . . . .        grid position q reads x[2q - top + kh * dilation]
-    input gradient, stride 2   gx 0 1 0 1 0 1 0        phase 0 reads gy through taps 0, 2; phase 1 through tap 1
-
-Work is cut into blocks of a few hundred grid positions (some rows of one image, or several small images). The part of x
-that a block reads is copied into a small zero-bordered scratch image where it overlaps the border; otherwise it is read
-in place. A block then meets the weights panel by panel, at most TERMS terms at a time, so that a panel and
-the block's pixels stay in the nearest caches.
-
-The weight gradient has the roles exchanged: its rows are (tap, channel), its terms the pixels of a block, its columns
-the filters. Blocks are dealt to a fixed number of slices, each with sums of its own, added up in order at the end: the
-same bits for any number of threads.
+Each gather goes block by block, or tap by tap where most of what a small map's windows meet is border (small_maps.py).
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from minicnn.kernels.contract import Array, Padding2D, Pair
 from minicnn.kernels.cpu import buffers
-from minicnn.kernels.cpu.jit import helper
-from minicnn.kernels.cpu.microkernel import Product, matrix_kernel, multiply_panel, panel_columns
-from minicnn.kernels.cpu.packing import pack_panel, pack_panel_transposed
-from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
-from minicnn.kernels.cpu.simd import address
-
-TERMS = 192
-"""Terms of a sum that are multiplied before the next panel of columns takes its turn."""
-
-BLOCK_POSITIONS = 384
-"""Grid positions of a block, about: enough to use a panel often, few enough to leave room in the second-level cache."""
-
-STREAMING_BYTES = 1 << 25
-"""Outputs of this size or more are written past the caches: they would not be found there again."""
-
-
-# --------------------------------------------------------------------------------------------------- geometry
-
-
-class Axis(NamedTuple):
-    """One axis of a gather: grid position q reads pixels q * step + first + tap, and is written to out_first + q * out_step."""
-
-    count: int
-    step: int
-    first: int
-    taps: tuple[int, ...]  # not negative, the smallest is 0
-    out_step: int = 1
-    out_first: int = 0
-
-    @property
-    def reach(self) -> int:
-        """Pixels from the first tap to the last, both included."""
-        return max(self.taps) + 1
-
-
-def forward_axis(size: int, window: int, stride: int, padding: Pair, dilation: int) -> Axis:
-    """The axis of a convolution: OH positions, taps 0, dilation, 2 * dilation, ..."""
-    taps = tuple(k * dilation for k in range(window))
-    count = (size + sum(padding) - taps[-1] - 1) // stride + 1
-    return Axis(count, stride, -padding[0], taps)
-
-
-class Phase(NamedTuple):
-    """One phase of an axis of the input gradient: the grid, and which elements of the window its taps are."""
-
-    axis: Axis
-    window: tuple[int, ...]
-
-
-def input_grad_phases(size: int, window: int, stride: int, padding: Pair, dilation: int) -> list[Phase]:
-    """The axes on which gx is computed from gy; a phase that no tap reaches has an empty window.
-
-    Pixel h is reached from output i by window element k where i * stride = h + top - k * dilation.
-    """
-    phases = []
-    for h in range(min(stride, size)):
-        elements = [k for k in range(window) if (h + padding[0] - k * dilation) % stride == 0]
-        outputs = [(h + padding[0] - k * dilation) // stride for k in elements]  # i for the first pixel of the phase
-        first = min(outputs, default=0)
-        taps = tuple(i - first for i in outputs) or (0,)
-        axis = Axis(len(range(h, size, stride)), 1, first, taps, out_step=stride, out_first=h)
-        phases.append(Phase(axis, tuple(elements)))
-    return phases
-
-
-class Blocks(NamedTuple):
-    """How a gather over images is cut up: plain integers, as compiled code takes them (see `_numbers`)."""
-
-    images: int
-    height: int
-    width: int
-    channels: int
-    grid_rows: int
-    grid_columns: int
-    step_h: int
-    first_h: int
-    first_w: int
-    region_columns: int  # columns of x that a grid row reads
-    reach_h: int
-    copied: int  # whether blocks read a zero-bordered copy of their part of x
-    block_images: int
-    block_rows: int
-    groups: int
-    terms: int  # taps * channels of a group
-    columns: int  # filters of a group
-    panel: int
-    out_image: int  # elements from an image of the output to the next
-    out_row: int  # and from a grid row to the next
-    out_first: int
-    streaming: int  # whether the output is written past the caches
-
-
-class Plan(NamedTuple):
-    """Blocks with their tables of offsets, in elements."""
-
-    numbers: np.ndarray[Any, Any]
-    row_offsets: np.ndarray[Any, Any]  # of each grid position in a block, behind the block's first pixel of x
-    out_offsets: np.ndarray[Any, Any]  # and behind its first element of the output
-    term_offsets: np.ndarray[Any, Any]  # of each (tap row, tap column, channel of the group), behind a position's first
-    scratch: int  # elements of a copied region
-    count: int  # blocks
-
-
-@lru_cache(maxsize=1024)
-def plan_gather(
-    rows: Axis, columns: Axis, x_shape: tuple[int, int, int, int], filters: int, groups: int, out_width: int,
-    out_pixels: int, block_positions: int, panel: int,
-) -> Plan:  # fmt: skip
-    """Cut a gather over x (N, H, W, C) up; the output has `filters` channels and out_pixels = H' * W' an image."""
-    n, h, w, c = x_shape
-    last_row = (rows.count - 1) * rows.step + rows.first + rows.reach
-    last_column = (columns.count - 1) * columns.step + columns.first + columns.reach
-    copied = rows.first < 0 or columns.first < 0 or last_row > h or last_column > w
-    block_rows = max(1, block_positions // columns.count)
-    if copied:  # neighbouring blocks copy the rows that both read: no more than about a third of each
-        block_rows = max(block_rows, 3 * (rows.reach - rows.step) // rows.step)
-    block_rows = min(rows.count, block_rows)
-    block_images = max(1, block_positions // (rows.count * columns.count)) if block_rows == rows.count else 1
-    block_images = min(block_images, max(n, 1))
-    region_columns = (columns.count - 1) * columns.step + columns.reach
-    region_rows = (block_rows - 1) * rows.step + rows.reach
-    row_stride, image_stride = (region_columns * c, region_rows * region_columns * c) if copied else (w * c, h * w * c)
-
-    j, i, k = np.ogrid[:block_images, :block_rows, : columns.count]
-    row_offsets = j * image_stride + i * rows.step * row_stride + k * columns.step * c
-    out_offsets = (j * out_pixels + i * rows.out_step * out_width + k * columns.out_step) * filters
-    tap_rows, tap_columns = np.array(rows.taps)[:, None, None], np.array(columns.taps)[None, :, None]
-    term_offsets = tap_rows * row_stride + tap_columns * c + np.arange(c // groups)
-    blocks = Blocks(
-        images=n, height=h, width=w, channels=c, grid_rows=rows.count, grid_columns=columns.count,
-        step_h=rows.step, first_h=rows.first, first_w=columns.first, region_columns=region_columns, reach_h=rows.reach,
-        copied=int(copied), block_images=block_images, block_rows=block_rows, groups=groups, terms=term_offsets.size,
-        columns=filters // groups, panel=panel, out_image=out_pixels * filters,
-        out_row=rows.out_step * out_width * filters, out_first=(rows.out_first * out_width + columns.out_first) * filters,
-        streaming=int(_streams(n * out_pixels * filters, filters, groups, term_offsets.size, panel)),
-    )  # fmt: skip
-    count = -(-n // block_images) * -(-rows.count // block_rows)
-    return Plan(
-        np.array(blocks, np.int64), *(np.ascontiguousarray(t, np.int64).ravel() for t in (row_offsets, out_offsets, term_offsets)),
-        scratch=block_images * image_stride if copied else 0, count=count,
-    )  # fmt: skip
-
-
-def _streams(size: int, filters: int, groups: int, terms: int, panel: int) -> bool:
-    """Whether an output of so many elements is written past the caches: big, in one go, in whole aligned vectors."""
-    return 4 * size >= STREAMING_BYTES and terms <= TERMS and groups == 1 and filters % panel == 0
-
-
-@helper
-def _blocks(numbers):  # type: ignore[no-untyped-def]
-    """The integers of a plan under their names."""
-    n = numbers
-    return Blocks(
-        n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11], n[12], n[13], n[14], n[15], n[16],
-        n[17], n[18], n[19], n[20], n[21],
-    )  # fmt: skip
-
-
-# --------------------------------------------------------------------------------------------------- blocks
-
-
-@helper
-def _block_start(p, block):  # type: ignore[no-untyped-def]
-    """First image and first grid row of a block."""
-    blocks_an_image = (p.grid_rows + p.block_rows - 1) // p.block_rows
-    return block // blocks_an_image * p.block_images, block % blocks_an_image * p.block_rows
-
-
-@helper
-def _block_size(p, image, row):  # type: ignore[no-untyped-def]
-    """Images and grid rows of the block that starts there: the last ones may be smaller."""
-    return min(p.block_images, p.images - image), min(p.block_rows, p.grid_rows - row)
-
-
-@helper
-def _copy_region(p, x, image, row, images, rows, scratch, place):  # type: ignore[no-untyped-def]
-    """What a block reads of x, with zeros outside of it, to scratch[place:] (images, region rows, columns, channels)."""
-    region_rows = (p.block_rows - 1) * p.step_h + p.reach_h
-    needed_rows = (rows - 1) * p.step_h + p.reach_h
-    row_size = p.region_columns * p.channels
-    left = min(max(-p.first_w, 0), p.region_columns)
-    right = max(min(p.region_columns, p.width - p.first_w), left)  # columns left to right - 1 lie in the image
-    for j in range(images):
-        for i in range(needed_rows):
-            goal = place + (j * region_rows + i) * row_size
-            h = row * p.step_h + p.first_h + i
-            if h < 0 or h >= p.height:
-                for k in range(row_size):
-                    scratch[goal + k] = 0
-            else:
-                source = (((image + j) * p.height + h) * p.width + p.first_w + left) * p.channels
-                for k in range(left * p.channels):
-                    scratch[goal + k] = 0
-                goal += left * p.channels
-                for k in range((right - left) * p.channels):
-                    scratch[goal + k] = x[source + k]
-                goal += (right - left) * p.channels
-                for k in range((p.region_columns - right) * p.channels):
-                    scratch[goal + k] = 0
-
-
-@helper
-def _block_input(p, x, image, row, images, rows, scratch, place):  # type: ignore[no-untyped-def]
-    """The address of a block's first pixel: in a copy where it needs one, else in x itself."""
-    if p.copied:
-        _copy_region(p, x, image, row, images, rows, scratch, place)
-        return address(scratch, place)
-    pixel = (image * p.height + row * p.step_h + p.first_h) * p.width + p.first_w
-    return address(x, pixel * p.channels)
-
-
-# --------------------------------------------------------------------------------------------------- gather
-
-
-@helper
-def _gather_task(task, tasks, x, panels, bias, out, scratch, numbers, row_offsets, out_offsets, term_offsets, limits):  # type: ignore[no-untyped-def]  # fmt: skip
-    """This task's share of the blocks."""
-    p = _blocks(numbers)
-    blocks_an_image = (p.grid_rows + p.block_rows - 1) // p.block_rows
-    blocks = (p.images + p.block_images - 1) // p.block_images * blocks_an_image
-    panels_a_group = (p.columns + p.panel - 1) // p.panel
-    place = task * (scratch.size // tasks)
-    for block in range(task * blocks // tasks, (task + 1) * blocks // tasks):
-        image, row = _block_start(p, block)
-        images, rows = _block_size(p, image, row)
-        pixels = _block_input(p, x, image, row, images, rows, scratch, place)
-        positions = images * rows * p.grid_columns
-        for group in range(p.groups):
-            group_pixels = pixels + group * (p.channels // p.groups) * x.itemsize
-            out_start = image * p.out_image + row * p.out_row + p.out_first + group * p.columns
-            for term in range(0, p.terms, TERMS):
-                terms = min(TERMS, p.terms - term)
-                last = term + terms == p.terms
-                low, high = (limits[0], limits[1]) if last else (limits[2], limits[3])
-                for panel in range(panels_a_group):
-                    column = panel * p.panel
-                    goal = address(out, out_start + column)
-                    weights = ((group * panels_a_group + panel) * p.terms + term) * p.panel
-                    begin, step = (goal, 1) if term > 0 else (address(bias, group * p.columns + column), 0)
-                    product = Product(
-                        group_pixels, address(row_offsets, 0), address(term_offsets, term), terms,
-                        address(panels, weights), p.panel, begin, step, goal, address(out_offsets, 0), low, high,
-                        p.streaming,
-                    )  # fmt: skip
-                    multiply_panel(product, positions, min(p.panel, p.columns - column))
-
-
-@matrix_kernel
-def _gather(tasks, x, panels, bias, out, scratch, numbers, row_offsets, out_offsets, term_offsets, limits):  # type: ignore[no-untyped-def]  # fmt: skip
-    arguments = (tasks, x, panels, bias, out, scratch, numbers, row_offsets, out_offsets, term_offsets, limits)
-    parallel_for(_gather_task, tasks, arguments)
-
-
-def gather(plan: Plan, x: Array, panels: Array, bias: Array, out: Array, limits: Array) -> None:
-    """Write to `out` the sums of a plan, held between `limits`; all arrays of one dtype, `out` filled in place."""
-    tasks = min(get_num_threads(), plan.count)
-    scratch = buffers.empty((tasks * plan.scratch,), x.dtype)
-    _gather(
-        tasks, x.reshape(-1), panels, bias, out.reshape(-1), scratch, plan.numbers, plan.row_offsets, plan.out_offsets,
-        plan.term_offsets, limits,
-    )  # fmt: skip
-
-
-# --------------------------------------------------------------------------------------------------- panels of weights
-
-
-@helper
-def _pack_task(task, w, target, starts, stride, group_step, panel_step, terms_a_tap, columns, panel, transposed):  # type: ignore[no-untyped-def]  # fmt: skip
-    """The rows of one tap in one panel of one group."""
-    panels_a_group = (columns + panel - 1) // panel
-    group, rest = task // (panels_a_group * starts.size), task % (panels_a_group * starts.size)
-    q, tap = rest // starts.size, rest % starts.size
-    start = starts[tap] + group * group_step + q * panel_step
-    goal = task * terms_a_tap * panel
-    width = min(panel, columns - q * panel)
-    if transposed:
-        pack_panel_transposed(w, start, stride, terms_a_tap, width, target, goal, panel)
-    else:
-        pack_panel(w, start, stride, terms_a_tap, width, target, goal, panel)
-
-
-@matrix_kernel
-def _pack(tasks, w, target, starts, stride, group_step, panel_step, terms_a_tap, columns, panel, transposed):  # type: ignore[no-untyped-def]  # fmt: skip
-    arguments = (w, target, starts, stride, group_step, panel_step, terms_a_tap, columns, panel, transposed)
-    parallel_for(_pack_task, tasks, arguments)
-
-
-def forward_panels(w: Array, groups: int) -> Array:
-    """Panels for a convolution: w (KH, KW, C/G, F) -> [G][panels][KH, KW, C/G][panel columns], flat."""
-    kh, kw, c, f = w.shape
-    panel, columns = panel_columns(w.dtype), f // groups
-    tasks = groups * -(-columns // panel) * kh * kw
-    target = buffers.empty((tasks * c * panel,), w.dtype)
-    _pack(tasks, w.reshape(-1), target, _tap_starts(kh * kw, c * f), f, columns, panel, c, columns, panel, False)
-    return target
-
-
-def input_grad_panels(w: Array, groups: int, elements: tuple[int, ...]) -> Array:
-    """Panels for one phase of an input gradient: elements k * KW + l of the window, filters as terms, channels as columns."""
-    _, _, c, f = w.shape
-    panel, terms = panel_columns(w.dtype), f // groups
-    tasks = groups * -(-c // panel) * len(elements)
-    target = buffers.empty((tasks * terms * panel,), w.dtype)
-    starts = _element_starts(elements, c * f)
-    _pack(tasks, w.reshape(-1), target, starts, f, terms, panel * f, terms, c, panel, True)
-    return target
-
-
-@lru_cache(maxsize=256)
-def _tap_starts(taps: int, step: int) -> np.ndarray[Any, Any]:
-    return np.arange(taps, dtype=np.int64) * step
-
-
-@lru_cache(maxsize=1024)
-def _element_starts(elements: tuple[int, ...], step: int) -> np.ndarray[Any, Any]:
-    return np.array(elements, np.int64) * step
-
-
-# --------------------------------------------------------------------------------------------------- kernels
+from minicnn.kernels.cpu.gather import (
+    Axis,
+    block_gather,
+    forward_axis,
+    input_grad_phases,
+    limits,
+    plan_gather,
+    zeros,
+)
+from minicnn.kernels.cpu.microkernel import panel_columns
+from minicnn.kernels.cpu.panels import forward_panels, input_grad_panels
+from minicnn.kernels.cpu.small_maps import plan_taps, tap_gather, wastes_products
 
 
 def direct_conv2d(
@@ -358,12 +33,8 @@ def direct_conv2d(
     columns = forward_axis(x.shape[2], kw, strides[1], padding[1], dilation[1])
     y = buffers.empty((x.shape[0], rows.count, columns.count, f), x.dtype)
     if y.size:
-        pixels = rows.count * columns.count
-        plan = plan_gather(
-            rows, columns, x.shape, f, groups, columns.count, pixels, BLOCK_POSITIONS, panel_columns(x.dtype)
-        )
         bias = zeros(f, x.dtype) if b is None else b
-        gather(plan, x, forward_panels(w, groups), bias, y, limits(low, high, x.dtype))
+        _gather(rows, columns, x, forward_panels(w, groups), bias, y, limits(low, high, x.dtype), groups)
     return y
 
 
@@ -372,32 +43,30 @@ def direct_input_grad(
 ) -> Array:
     """gy (N, OH, OW, F), w (KH, KW, C/G, F), input_size (H, W) -> (N, H, W, C)."""
     kh, kw, c_group, _ = w.shape
-    c = c_group * groups
-    gx = buffers.empty((gy.shape[0], *input_size, c), gy.dtype)
+    gx = buffers.empty((gy.shape[0], *input_size, c_group * groups), gy.dtype)
     if not gx.size:
         return gx
-    no_limits, no_bias = limits(-np.inf, np.inf, gy.dtype), zeros(c, gy.dtype)
+    unlimited, no_bias = limits(-np.inf, np.inf, gy.dtype), zeros(gx.shape[3], gy.dtype)
     for vertical in input_grad_phases(input_size[0], kh, strides[0], padding[0], dilation[0]):
         for horizontal in input_grad_phases(input_size[1], kw, strides[1], padding[1], dilation[1]):
-            elements = tuple(k * kw + l for k in vertical.window for l in horizontal.window)
-            if not elements:
+            elements = tuple([k * kw + l for k in vertical.window for l in horizontal.window])
+            if elements:
+                panels = input_grad_panels(w, groups, elements)
+                _gather(vertical.axis, horizontal.axis, gy, panels, no_bias, gx, unlimited, groups)
+            else:
                 gx[:, vertical.axis.out_first :: strides[0], horizontal.axis.out_first :: strides[1]] = 0
-                continue
-            plan = plan_gather(
-                vertical.axis, horizontal.axis, gy.shape, c, groups, input_size[1], input_size[0] * input_size[1],
-                BLOCK_POSITIONS, panel_columns(gy.dtype),
-            )  # fmt: skip
-            gather(plan, gy, input_grad_panels(w, groups, elements), no_bias, gx, no_limits)
     return gx
 
 
-@lru_cache(maxsize=64)
-def limits(low: float, high: float, dtype: Any) -> np.ndarray[Any, Any]:
-    """What sums are held between at their end, and before that (in nothing), as compiled code takes it."""
-    return np.array([low, high, -np.inf, np.inf], dtype)
-
-
-@lru_cache(maxsize=256)
-def zeros(count: int, dtype: Any) -> np.ndarray[Any, Any]:
-    """What is added to sums that have no bias."""
-    return np.zeros(count, dtype)
+def _gather(
+    rows: Axis, columns: Axis, x: Array, panels: Array, bias: Array, out: Array, limits: Array, groups: int
+) -> None:
+    """Write the gather's sums to their places in `out`."""
+    _, height, width, filters = out.shape
+    panel = panel_columns(x.dtype)
+    if wastes_products(rows, columns, x.shape[1:3], x.shape[3] // groups):
+        taps = plan_taps(rows, columns, x.shape, filters, groups, width, height * width)
+        tap_gather(taps, x, panels, bias, out, limits, groups, panel)
+    else:
+        plan = plan_gather(rows, columns, x.shape, filters, groups, width, height * width, panel)
+        block_gather(plan, x, panels, bias, out, limits)

@@ -1,10 +1,10 @@
 """How kernels are compiled: Numba in nopython mode, kept on disk, never stale.
 
-`@kernel` compiles a function when it is first called with arrays of some dtype and writes the machine code to the cache
-folder. A file's name there is a hash of everything that the code depends on: all sources of this package, the versions
-of Numba and llvmlite, the processor, the vector width, the function and its argument types. So code from before an edit,
-in whichever file, is never found again, and two processes that compile the same kernel write the same file: each writes
-a temporary one and renames it.
+`@kernel` compiles a function when it is first called with arrays of some dtype, and writes the machine code to the
+cache folder. A file's name there is a hash of all that the code depends on: the sources of this package, the versions of
+Numba and llvmlite, the processor, the vector width, the function and its argument types. So code from before an edit, in
+whichever file, is never found again; and two processes that compile the same kernel write the same file, each by way of
+a temporary one that it renames.
 """
 
 from __future__ import annotations

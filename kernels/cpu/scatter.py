@@ -1,6 +1,6 @@
 """The input gradient for images of few channels: a product, then every patch is added to where it came from.
 
-With 1 or 3 channels the gather of direct.py would leave most of each vector empty: its columns are the channels. Here
+With 1 or 3 channels the gather of gather.py would leave most of each vector empty: its columns are the channels. Here
 the columns are (tap, channel), 9 or 27 or 147 of them: cols[pixel] = gy[pixel] @ w.T for a few rows of output pixels at
 a time, in scratch memory that stays in the cache, and each number is then added to the gradient's pixel. One task an
 image, so no two tasks add to the same pixel.
@@ -15,9 +15,10 @@ import numpy as np
 
 from minicnn.kernels.contract import Array, Padding2D, Pair
 from minicnn.kernels.cpu import buffers
-from minicnn.kernels.cpu.direct import TERMS, input_grad_panels, limits, zeros
+from minicnn.kernels.cpu.gather import TERMS, limits, zeros
 from minicnn.kernels.cpu.jit import helper
 from minicnn.kernels.cpu.microkernel import Product, matrix_kernel, multiply_panel, panel_columns
+from minicnn.kernels.cpu.panels import input_grad_panels
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
 from minicnn.kernels.cpu.simd import address
 
@@ -127,8 +128,17 @@ def scatter_input_grad(
     panels = input_grad_panels(w.reshape(1, 1, kh * kw * c, f), 1, (0,))
     tasks = min(get_num_threads(), gy.shape[0])
     cols = buffers.empty((tasks * (offsets.size - f) // 2 * kh * kw * c,), gy.dtype)
-    _scatter(tasks, gy.reshape(-1), panels, gx.reshape(-1), cols, zeros(panel, gy.dtype), offsets, sizes,
-             limits(-np.inf, np.inf, gy.dtype))
+    _scatter(
+        tasks,
+        gy.reshape(-1),
+        panels,
+        gx.reshape(-1),
+        cols,
+        zeros(panel, gy.dtype),
+        offsets,
+        sizes,
+        limits(-np.inf, np.inf, gy.dtype),
+    )
     return gx
 
 
@@ -137,14 +147,25 @@ def _plan(
     gy_shape: tuple[int, int, int, int], window: tuple[int, int, int], input_size: Pair, strides: Pair,
     padding: Padding2D, dilation: Pair, panel: int,
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:  # fmt: skip
-    """Sizes; and offsets of a block's pixels in gy, of their rows in cols, and of a pixel's filters, one after another."""
+    """Sizes; and offsets of a block's pixels in gy, of their rows in cols, and of a pixel's filters, in one table."""
     n, oh, ow, f = gy_shape
     block_rows = min(oh, max(1, BLOCK_PIXELS // ow))
     sizes = Sizes(
-        n, *input_size, window[2], oh, ow, f, *window[:2], *strides, padding[0][0], padding[1][0], *dilation, block_rows, panel
+        n,
+        *input_size,
+        window[2],
+        oh,
+        ow,
+        f,
+        *window[:2],
+        *strides,
+        padding[0][0],
+        padding[1][0],
+        *dilation,
+        block_rows,
+        panel,
     )
     positions = np.arange(block_rows * ow)
     patch = window[0] * window[1] * window[2]
     offsets = np.concatenate([positions * f, positions * patch, np.arange(f)])
     return np.array(sizes, np.int64), offsets.astype(np.int64)
-

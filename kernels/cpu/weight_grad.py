@@ -1,6 +1,6 @@
-"""The weight gradient of a direct convolution: gw[tap, c, f] = sum over pixels of x[pixel + tap, c] * gy[pixel, f].
+"""The weight gradient: gw[tap, c, f] = sum over pixels of x[pixel + tap, c] * gy[pixel, f].
 
-The same blocks of output pixels as in direct.py, with the roles of its tables exchanged: rows are (tap, channel), terms
+The same blocks of output pixels as in gather.py, with the roles of its tables exchanged: rows are (tap, channel), terms
 are the pixels of a block. Blocks are dealt to SLICES slices, each with sums of its own, which are added up in order at
 the end. The number of slices depends on the shape alone, so the bits do not depend on the number of threads; where the
 sums are too big to have many, each slice's rows are shared out among the threads instead.
@@ -17,7 +17,15 @@ import numpy as np
 
 from minicnn.kernels.contract import Array, Padding2D, Pair
 from minicnn.kernels.cpu import buffers
-from minicnn.kernels.cpu.direct import _block_input, _block_size, _block_start, _blocks, forward_axis, limits, plan_gather
+from minicnn.kernels.cpu.gather import (
+    block_input,
+    block_size,
+    block_start,
+    forward_axis,
+    limits,
+    plan_gather,
+    read_blocks,
+)
 from minicnn.kernels.cpu.jit import helper
 from minicnn.kernels.cpu.microkernel import ROWS, Product, matrix_kernel, multiply_panel, panel_columns
 from minicnn.kernels.cpu.packing import pack_panel
@@ -29,13 +37,16 @@ BLOCK_PIXELS = 128
 
 SLICES = 8
 SLICES_BYTES = 1 << 21
-"""At most so many slices, and so much memory for their sums."""
+BLOCKS_A_SLICE = 4
+"""At most so many slices and so much memory for their sums, and so many blocks at least, or adding up costs too much."""
 
 
 @helper
-def _slice_task(task, slices, parts, x, gy, sums, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits):  # type: ignore[no-untyped-def]  # fmt: skip
+def _slice_task(
+    task, slices, parts, x, gy, sums, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits
+):  # type: ignore[no-untyped-def]  # fmt: skip
     """All blocks of one slice, for one part of the rows."""
-    p = _blocks(numbers)
+    p = read_blocks(numbers)
     index, part = task // parts, task % parts
     tiles = (p.terms + ROWS - 1) // ROWS
     first, end = part * tiles // parts * ROWS, min(p.terms, (part + 1) * tiles // parts * ROWS)
@@ -45,11 +56,11 @@ def _slice_task(task, slices, parts, x, gy, sums, out_offsets, scratch, panels, 
         sums[i] = 0
     blocks = (p.images + p.block_images - 1) // p.block_images * ((p.grid_rows + p.block_rows - 1) // p.block_rows)
     place, panel_place = task * (scratch.size // (slices * parts)), task * (panels.size // (slices * parts))
-    in_place = filters == p.columns and filters % p.panel == 0 and filters == p.panel
+    in_place = filters == p.panel  # rows of gy are then a panel as they lie
     for block in range(index * blocks // slices, (index + 1) * blocks // slices):
-        image, row = _block_start(p, block)
-        images, rows = _block_size(p, image, row)
-        pixels = _block_input(p, x, image, row, images, rows, scratch, place)
+        image, row = block_start(p, block)
+        images, rows = block_size(p, image, row)
+        pixels = block_input(p, x, image, row, images, rows, scratch, place)
         positions = images * rows * p.grid_columns
         gy_start = (image * p.grid_rows + row) * p.grid_columns * filters
         for group in range(p.groups):
@@ -80,7 +91,9 @@ def _add_slices_task(task, tasks, slices, sums, out):  # type: ignore[no-untyped
 
 
 @matrix_kernel
-def _weight_grad(slices, parts, x, gy, sums, out, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits):  # type: ignore[no-untyped-def]  # fmt: skip
+def _weight_grad(
+    slices, parts, x, gy, sums, out, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits
+):  # type: ignore[no-untyped-def]  # fmt: skip
     arguments = (slices, parts, x, gy, sums, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits)
     parallel_for(_slice_task, slices * parts, arguments)
     if slices > 1:
@@ -97,18 +110,20 @@ def direct_weight_grad(
         forward_axis(x.shape[axis + 1], kernel_size[axis], strides[axis], padding[axis], dilation[axis])
         for axis in (0, 1)
     )
-    plan = plan_gather(rows, columns, x.shape, f, groups, columns.count, rows.count * columns.count, BLOCK_PIXELS, panel)
+    plan = plan_gather(
+        rows, columns, x.shape, f, groups, columns.count, rows.count * columns.count, panel, BLOCK_PIXELS
+    )
     terms = plan.term_offsets.size
     out = buffers.empty((*kernel_size, x.shape[3] // groups, f), x.dtype)
-    slices = max(1, min(SLICES, plan.count, SLICES_BYTES // out.nbytes))
+    slices = max(1, min(SLICES, plan.count // BLOCKS_A_SLICE, SLICES_BYTES // out.nbytes))
     parts = max(1, min(-(-get_num_threads() // slices), terms // (2 * ROWS)))
     sums = buffers.empty((slices * out.size,), x.dtype) if slices > 1 else out.reshape(-1)
     positions = plan.row_offsets.size
     _weight_grad(
         slices, parts, x.reshape(-1), gy.reshape(-1), sums, out.reshape(-1), _row_starts(terms, f),
         buffers.empty((slices * parts * plan.scratch,), x.dtype),
-        buffers.empty((slices * parts * positions * panel,), x.dtype), plan.numbers, plan.row_offsets, plan.term_offsets,
-        limits(-np.inf, np.inf, x.dtype),
+        buffers.empty((slices * parts * positions * panel,), x.dtype), plan.numbers, plan.row_offsets,
+        plan.term_offsets, limits(-np.inf, np.inf, x.dtype),
     )  # fmt: skip
     return out
 
