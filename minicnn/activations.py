@@ -55,7 +55,7 @@ def selu(x: Tensor) -> Tensor:
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)); the result remembers x as its logits."""
     y = F.sigmoid(x)
-    y.logits = x
+    y._squashed = "sigmoid", x
     return y
 
 
@@ -103,7 +103,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along an axis; over the last one, the result remembers x as its logits."""
     y = F.softmax(x, axis)
     if axis in (-1, x.ndim - 1):
-        y.logits = x
+        y._squashed = "softmax", x
     return y
 
 

@@ -10,55 +10,51 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import operator
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from minicnn.backend import common_backend
+from minicnn.backend import common_backend, current_backend
 from minicnn.kernels.contract import Array, Kernels
 from minicnn.modes import mode, set_grad_enabled
 from minicnn.tensor import Tensor
+
+# A training step makes a few nodes a layer, of which each costs a few microseconds of Python: what runs once a node,
+# below, is kept plain for that reason (tuples for small records, loops in place of generators).
 
 # --------------------------------------------------------------------------------------------------- the graph
 
 _creation_order = itertools.count()
 
-
-class Edge(NamedTuple):
-    """Where the gradient of an input goes: to an output of a Function, or to a leaf; and what it must look like."""
-
-    target: Function | Tensor
-    output: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+Edge: TypeAlias = tuple["Function | Tensor", int, tuple[int, ...], np.dtype[Any]]
+"""Where the gradient of an input goes: the Function that made it (or the leaf), which of its outputs it is, and what
+the gradient must look like, shape and dtype."""
 
 
 class _Saved:
-    """An array kept for backward, with its place in the graph: a tensor, or (to make no cycle) an output's number."""
+    """An array kept for backward: an input's own tensor, or one that knows nothing of the graph (an output's own would
+    make a cycle) and the output's number."""
 
-    __slots__ = ("data", "fingerprint", "output", "tensor", "version", "version_then")
+    __slots__ = ("fingerprint", "output", "tensor", "version_then")
 
-    def __init__(self, data: Array, tensor: Tensor | None, output: int | None, version: list[int]) -> None:
-        self.data, self.tensor, self.output = data, tensor, output
-        self.version, self.version_then = version, version[0]
-        self.fingerprint = _fingerprint(data) if mode.detect_anomaly else None
+    def __init__(self, tensor: Tensor, output: int | None = None) -> None:
+        self.tensor, self.output, self.version_then = tensor, output, tensor._version[0]
+        self.fingerprint = _fingerprint(tensor.data) if mode.detect_anomaly else None
 
     def unpack(self, node: Function) -> Tensor:
-        edited = self.version[0] != self.version_then
-        if edited or (self.fingerprint is not None and self.fingerprint != _fingerprint(self.data)):
+        data, version = self.tensor.data, self.tensor._version
+        edited = version[0] != self.version_then
+        if edited or (self.fingerprint is not None and self.fingerprint != _fingerprint(data)):
             raise RuntimeError(
-                f"{node.name}: an array of shape {tuple(self.data.shape)} that backward needs was edited in place "
-                f"after the forward call. Received: edit number {self.version[0]}, expected {self.version_then}. "
+                f"{node.name}: an array of shape {tuple(data.shape)} that backward needs was edited in place "
+                f"after the forward call. Received: edit number {version[0]}, expected {self.version_then}. "
                 "Edit a copy instead: t.clone(), or write t = t + 1 for t += 1."
             )
-        if self.tensor is not None:
-            return self.tensor
-        if self.output is not None:
-            return Tensor._wrap(self.data, node, self.output, self.version)
-        return Tensor._wrap(self.data)
+        return self.tensor if self.output is None else Tensor._wrap(data, node, self.output, version)
 
 
 def _fingerprint(array: Array) -> int:
@@ -93,12 +89,15 @@ class Function:
     xp: Any
     needs_input_grad: tuple[bool, ...]
 
+    materialize_grads = True
+    """Whether backward gets zeros for outputs that nobody used, rather than None. As torch's set_materialize_grads."""
+
     order: int
     edges: list[Edge | None]
     outputs: list[tuple[tuple[int, ...], np.dtype[Any]]]
-    hooks: dict[int, list[Hook]]
-    _recording: bool
-    _to_save: tuple[Any, ...]
+    hooks: dict[int, list[Hook]] | None = None
+    _recording = False
+    _to_save: tuple[Any, ...] = ()
     _saved: list[Any]
     _released = False
     _origin: str | None = None
@@ -121,7 +120,7 @@ class Function:
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What `save_for_backward` kept: inputs and outputs as tensors of the graph; non-arrays as they came."""
-        return tuple(value.unpack(self) if isinstance(value, _Saved) else value for value in self._saved)
+        return tuple([value.unpack(self) if isinstance(value, _Saved) else value for value in self._saved])
 
     @classmethod
     def apply(cls, *args: Any, **options: Any) -> Any:
@@ -129,52 +128,65 @@ class Function:
 
         Raises TypeError for a tensor among the keyword options: it would get no gradient.
         """
-        if any(isinstance(option, Tensor) for option in options.values()):
-            raise TypeError(f"{cls.__name__}.apply takes tensors as positional arguments only. Received: {[*options]}")
+        for option in options.values():
+            if isinstance(option, Tensor):
+                raise TypeError(
+                    f"{cls.__name__}.apply takes tensors as positional arguments only. Received: {[*options]}"
+                )
+        arrays, needs, backend = [], [], current_backend()
+        for arg in args:
+            if isinstance(arg, Tensor):
+                array = arg.data
+                if type(array) is not np.ndarray:
+                    backend = common_backend([tensor.data for tensor in args if isinstance(tensor, Tensor)])
+                arrays.append(array)
+                needs.append(arg._requires_grad)
+            else:
+                arrays.append(arg)
+                needs.append(False)
         node = cls()
-        arrays = [arg.data if isinstance(arg, Tensor) else arg for arg in args]
-        needs = tuple([isinstance(arg, Tensor) and arg._requires_grad for arg in args])
-        backend = common_backend([arg.data for arg in args if isinstance(arg, Tensor)])
         node.kernels, node.xp = backend.kernels, backend.xp
-        node.needs_input_grad = needs
-        node._recording = mode.grad_enabled and True in needs
-        node._to_save = ()
+        node.needs_input_grad = tuple(needs)
+        if True in needs and mode.grad_enabled:
+            node._recording = True
 
         result = node.forward(*arrays, **options)
 
-        several = isinstance(result, tuple)
-        outputs = [_as_output(y, arrays, backend.xp) for y in (result if several else (result,))]
-        if node._recording:
-            tensors = [Tensor._wrap(y, node, index) for index, y in enumerate(outputs)]
-            node._record(args, result if several else (result,), tensors)
-        else:
-            tensors = [Tensor._wrap(y) for y in outputs]
-        return tuple(tensors) if several else tensors[0]
+        if not isinstance(result, tuple):
+            y = _as_output(result, arrays, backend.xp)
+            if not node._recording:
+                return Tensor._wrap(y)
+            tensor = Tensor._wrap(y, node)
+            node._record(args, arrays, (result,), (tensor,))
+            return tensor
+        outputs = [_as_output(y, arrays, backend.xp) for y in result]
+        if not node._recording:
+            return tuple([Tensor._wrap(y) for y in outputs])
+        tensors = tuple([Tensor._wrap(y, node, index) for index, y in enumerate(outputs)])
+        node._record(args, arrays, result, tensors)
+        return tensors
 
-    def _record(self, args: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+    def _record(
+        self, args: Sequence[Any], arrays: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]
+    ) -> None:
         """Become a node of the graph: link to the inputs' nodes, place the saved arrays, number itself."""
         self.order = next(_creation_order)
-        self.edges = [
-            _edge_of(arg) if needed else None for arg, needed in zip(args, self.needs_input_grad, strict=True)
-        ]
+        needs = self.needs_input_grad
+        self.edges = [_edge_of(arg) if needed else None for arg, needed in zip(args, needs, strict=True)]
         self.outputs = [(y.data.shape, y.data.dtype) for y in outputs]
-        self.hooks = {}
-        self._saved = [self._place(value, args, results, outputs) for value in self._to_save]
-        del self._to_save
+        self._saved = []
+        for value in self._to_save:
+            place = _place(value, args, arrays, results, outputs) if hasattr(value, "dtype") else value
+            self._saved.append(place)
+        self._to_save = ()
         if mode.detect_anomaly:
             self._origin = "".join(traceback.format_list(traceback.extract_stack()[:-2]))
 
-    def _place(self, value: Any, args: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]) -> Any:
-        """Find a saved value among inputs and results: each tensor has an array object of its own, so `is` tells."""
-        if not hasattr(value, "dtype"):
-            return value
-        for arg in args:
-            if isinstance(arg, Tensor) and arg.data is value:
-                return _Saved(value, arg, None, arg._version)
-        for index, result in enumerate(results):
-            if result is value:
-                return _Saved(outputs[index].data, None, index, outputs[index]._version)
-        return _Saved(self.xp.asarray(value), None, None, [0])
+    def hooks_of(self, output: int) -> list[Hook]:
+        """The list of hooks on one of the outputs, to be added to."""
+        if self.hooks is None:
+            self.hooks = {}
+        return self.hooks.setdefault(output, [])
 
     def _release(self) -> None:
         """Let go of everything: arrays, links, attributes that forward set."""
@@ -189,48 +201,63 @@ class Function:
 Hook: TypeAlias = Callable[[Tensor], Tensor | None]
 
 
+def _place(
+    value: Any, args: Sequence[Any], arrays: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]
+) -> _Saved:
+    """Find a saved array among inputs and results: each tensor has an array object of its own, so `is` tells."""
+    for arg, array in zip(args, arrays, strict=True):
+        if array is value and arg is not array:
+            return _Saved(arg)
+    for index, result in enumerate(results):
+        if result is value:
+            output = outputs[index]
+            return _Saved(Tensor._wrap(output.data, version=output._version), index)
+    return _Saved(Tensor._wrap(np.asarray(value) if isinstance(value, np.generic) else value))
+
+
 def _as_output(y: Any, arrays: Sequence[Any], xp: Any) -> Array:
     """An array object that no other tensor holds: NumPy's scalars become arrays, an input passed through a view."""
-    if any(y is array for array in arrays):
-        return y.view()
+    for array in arrays:
+        if y is array:
+            return y.view()
     return xp.asarray(y)
 
 
 def _edge_of(tensor: Tensor) -> Edge:
-    shape, dtype = tensor.data.shape, tensor.data.dtype
-    if tensor.grad_fn is None:
-        return Edge(tensor, 0, shape, dtype)
-    return Edge(tensor.grad_fn, tensor._output_index, shape, dtype)
+    data, node = tensor.data, tensor.grad_fn
+    if node is None:
+        return tensor, 0, data.shape, data.dtype
+    return node, tensor._output_index, data.shape, data.dtype
 
 
 # --------------------------------------------------------------------------------------------------- backward
 
-_Captured: TypeAlias = dict[tuple[int, int], Tensor | None]
+_Captured: TypeAlias = dict[int, dict[int, Tensor | None]]
+"""Gradients asked for: by the id of a Function or leaf, and by the number of its output."""
 
 
 class _Tape:
-    """One walk over the graph: gradients that wait for their node, newest node first."""
+    """One walk over the graph: gradients that wait for their node, newest node first, and those of the leaves."""
 
     def __init__(self) -> None:
         self.waiting: dict[int, list[Tensor | None]] = {}
-        self.queue: list[tuple[int, int, Function | Tensor]] = []
+        self.queue: list[tuple[int, int, Function]] = []
+        self.leaves: dict[int, tuple[Tensor, Tensor]] = {}
 
     def add(self, edge: Edge, gradient: Tensor) -> None:
         """Add `gradient` to what has arrived for this edge."""
-        target = edge.target
+        target, output, _, _ = edge
+        if isinstance(target, Tensor):
+            before = self.leaves.get(id(target))
+            self.leaves[id(target)] = target, gradient if before is None else before[1] + gradient
+            return
         slots = self.waiting.get(id(target))
         if slots is None:
-            # Every node is newer than all it was computed from, so falling creation order is a topological order;
-            # leaves come last, when all of their gradient is there.
-            count, order = (len(_live(target).outputs), -target.order) if isinstance(target, Function) else (1, 1)
-            slots = self.waiting[id(target)] = [None] * count
-            heapq.heappush(self.queue, (order, id(target), target))
-        present = slots[edge.output]
-        slots[edge.output] = gradient if present is None else present + gradient
-
-    def pop(self) -> tuple[Function | Tensor, list[Tensor | None]]:
-        target = heapq.heappop(self.queue)[2]
-        return target, self.waiting.pop(id(target))
+            slots = self.waiting[id(target)] = [None] * len(_live(target).outputs)
+            # Every node is newer than all it was computed from: falling creation order is a topological order.
+            heapq.heappush(self.queue, (-target.order, id(target), target))
+        present = slots[output]
+        slots[output] = gradient if present is None else present + gradient
 
 
 def _walk(
@@ -242,46 +269,60 @@ def _walk(
 ) -> None:
     """Push gradients from the roots to the leaves' `.grad`; or into `captured`, walking only where that leads."""
     tape = _Tape()
-    useful = None if captured is None else _paths_to({target for target, _ in captured}, roots)
+    useful = None if captured is None else _paths_to(captured, roots)
     with set_grad_enabled(create_graph):
         for root, gradient in zip(roots, gradients, strict=True):
             tape.add(_edge_of(root), gradient)
         while tape.queue:
-            target, arrived = tape.pop()
-            hooks = target._hooks if isinstance(target, Tensor) else target.hooks
-            arrived = [g if g is None else _run_hooks(g, hooks.get(i, ())) for i, g in enumerate(arrived)]
-            if captured is not None:
-                for i, whole in enumerate(arrived):
-                    if (id(target), i) in captured:
-                        captured[id(target), i] = whole
-            if isinstance(target, Function):
-                target.needs_input_grad = tuple(
-                    [edge is not None and (useful is None or id(edge.target) in useful) for edge in target.edges]
-                )
-                if True not in target.needs_input_grad:
-                    continue
-                for edge, gradient in _differentiate(target, arrived):
-                    tape.add(edge, gradient)
-                if not retain_graph:
-                    target._release()
-            elif captured is None and arrived[0] is not None:
-                target.grad = arrived[0] if target.grad is None else target.grad + arrived[0]
+            _visit(tape, retain_graph, captured, useful)
+        for leaf, gradient in tape.leaves.values():
+            whole = gradient if leaf._hooks is None else _run_hooks(gradient, leaf._hooks)
+            if captured is None:
+                leaf.grad = whole if leaf.grad is None else leaf.grad + whole
+            elif id(leaf) in captured:
+                captured[id(leaf)][0] = whole
 
 
-def _paths_to(targets: set[int], roots: Sequence[Tensor]) -> set[int]:
-    """Ids of all nodes from which one of the targets (ids too) can be reached, and of the targets themselves."""
+def _visit(tape: _Tape, retain_graph: bool, captured: _Captured | None, useful: set[int] | None) -> None:
+    """One node's step. A function of its own, so that nothing holds its gradients while the next one's are made."""
+    node = heapq.heappop(tape.queue)[2]
+    arrived = tape.waiting.pop(id(node))
+    if node.hooks is not None:
+        arrived = [g if g is None else _run_hooks(g, node.hooks.get(i, ())) for i, g in enumerate(arrived)]
+    if captured is not None and id(node) in captured:
+        for output in captured[id(node)]:
+            captured[id(node)][output] = arrived[output]
+    if useful is None:
+        node.needs_input_grad = tuple([edge is not None for edge in node.edges])
+    else:
+        node.needs_input_grad = tuple([edge is not None and id(edge[0]) in useful for edge in node.edges])
+    if True in node.needs_input_grad:
+        _differentiate(node, arrived, tape)
+        if not retain_graph:
+            node._release()
+
+
+def _paths_to(captured: _Captured, roots: Sequence[Tensor]) -> set[int]:
+    """Ids of all nodes from which one of the captured can be reached, and of those themselves."""
     nodes: dict[int, Function] = {}
     stack: list[Function | Tensor | None] = [root.grad_fn for root in roots]
     while stack:
         node = stack.pop()
         if isinstance(node, Function) and not node._released and id(node) not in nodes:
             nodes[id(node)] = node
-            stack += [edge.target for edge in node.edges if edge is not None]
-    found = set(targets)
-    for node in sorted(nodes.values(), key=lambda node: node.order):  # what a node was computed from comes before it
-        if any(edge is not None and id(edge.target) in found for edge in node.edges):
-            found.add(id(node))
+            for edge in node.edges:
+                if edge is not None:
+                    stack.append(edge[0])
+    found = set(captured)
+    for node in sorted(nodes.values(), key=_order_of):  # what a node was computed from comes before it
+        for edge in node.edges:
+            if edge is not None and id(edge[0]) in found:
+                found.add(id(node))
+                break
     return found
+
+
+_order_of = operator.attrgetter("order")
 
 
 def _live(node: Function) -> Function:
@@ -301,20 +342,22 @@ def _run_hooks(gradient: Tensor, hooks: Sequence[Hook]) -> Tensor:
     return gradient
 
 
-def _differentiate(node: Function, arrived: list[Tensor | None]) -> Iterator[tuple[Edge, Tensor]]:
-    """Run one backward function; yield each gradient, checked and folded back, with the edge it belongs to."""
-    incoming = [
-        Tensor._wrap(node.xp.zeros(shape, dtype)) if g is None else g
-        for g, (shape, dtype) in zip(arrived, node.outputs, strict=True)
-    ]
-    result = node.backward(*incoming)
+def _differentiate(node: Function, arrived: list[Tensor | None], tape: _Tape) -> None:
+    """Run one backward function; hand each gradient, checked and folded back, to the edge it belongs to."""
+    if node.materialize_grads and len(arrived) > 1:
+        arrived = [
+            Tensor._wrap(node.xp.zeros(shape, dtype)) if g is None else g
+            for g, (shape, dtype) in zip(arrived, node.outputs, strict=True)
+        ]
+    result = node.backward(*arrived)
     gradients = result if isinstance(result, tuple) else (result,)
     if len(gradients) != len(node.edges):
         raise RuntimeError(
             f"{node.name}.backward must return one gradient (or None) for each of the {len(node.edges)} arguments of "
             f"forward. Received: {len(gradients)}"
         )
-    for position, (edge, gradient) in enumerate(zip(node.edges, gradients, strict=True)):
+    for position, edge in enumerate(node.edges):
+        gradient = gradients[position]
         if edge is None or gradient is None or not node.needs_input_grad[position]:
             continue
         if not isinstance(gradient, Tensor):
@@ -322,37 +365,44 @@ def _differentiate(node: Function, arrived: list[Tensor | None]) -> Iterator[tup
                 f"{node.name}.backward must return Tensors: compute with the tensors it is given, not with arrays. "
                 f"Received: {type(gradient).__name__} for argument {position}"
             )
-        gradient = _fitted(node, position, edge, gradient)
+        if gradient.data.shape != edge[2] or gradient.data.dtype != edge[3]:
+            gradient = _fitted(node, position, edge, gradient)
         if node._origin is not None and node.xp.isnan(gradient.data).any():
             raise RuntimeError(
                 f"{node.name}.backward made a NaN in the gradient of argument {position}. Its forward call was:\n"
                 f"{node._origin}"
             )
-        if isinstance(edge.target, Tensor) and _is_borrowed(gradient, incoming, gradients):
+        if isinstance(edge[0], Tensor) and _is_borrowed(gradient, arrived, gradients):
             gradient = gradient.clone()
-        yield edge, gradient
+        tape.add(edge, gradient)
 
 
 def _fitted(node: Function, position: int, edge: Edge, gradient: Tensor) -> Tensor:
+    """A gradient of the edge's shape and dtype. Raises RuntimeError where broadcasting does not explain another."""
+    _, _, shape, dtype = edge
     if node.broadcasts:
-        if gradient.data.shape != edge.shape:
-            gradient = gradient.sum_to_size(edge.shape)
-        if gradient.data.dtype != edge.dtype:
-            gradient = gradient.to(edge.dtype)
-    if gradient.data.shape != edge.shape or gradient.data.dtype != edge.dtype:
+        if gradient.data.shape != shape:
+            gradient = gradient.sum_to_size(shape)
+        if gradient.data.dtype != dtype:
+            gradient = gradient.to(dtype)
+    if gradient.data.shape != shape or gradient.data.dtype != dtype:
         raise RuntimeError(
-            f"{node.name}.backward: the gradient of argument {position} must have shape {edge.shape} and dtype "
-            f"{edge.dtype}. Received: shape {gradient.data.shape}, dtype {gradient.data.dtype}"
+            f"{node.name}.backward: the gradient of argument {position} must have shape {shape} and dtype "
+            f"{dtype}. Received: shape {gradient.data.shape}, dtype {gradient.data.dtype}"
         )
     return gradient
 
 
-def _is_borrowed(gradient: Tensor, incoming: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> bool:
+def _is_borrowed(gradient: Tensor, incoming: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> bool:
     """Whether this memory is seen elsewhere too: a leaf's `.grad` must be its own."""
     data = gradient.data
-    if data.base is not None or any(data is g.data for g in incoming):
+    if isinstance(data.base, type(data)):
         return True
-    return sum(g is not None and g.data is data for g in gradients) > 1
+    holders = 0
+    for other in (*incoming, *gradients):
+        if other is not None and other.data is data:
+            holders += 1
+    return holders > 1
 
 
 def _initial_gradients(
@@ -426,13 +476,16 @@ def grad(
     for tensor in wanted:
         if not tensor.requires_grad:
             raise RuntimeError(f"grad(): an input does not require a gradient. Received: {tensor!r}")
-    edges = [_edge_of(tensor) for tensor in wanted]
-    captured: _Captured = {(id(edge.target), edge.output): None for edge in edges}
+    places = [(id(target), output) for target, output, _, _ in map(_edge_of, wanted)]
+    captured: _Captured = {}
+    for target, output in places:
+        captured.setdefault(target, {})[output] = None
     _walk(roots, seeds, create_graph if retain_graph is None else retain_graph, create_graph, captured)
-    found = tuple(captured[id(edge.target), edge.output] for edge in edges)
-    if not allow_unused and any(gradient is None for gradient in found):
+    found = tuple([captured[target][output] for target, output in places])
+    unused = [position for position, gradient in enumerate(found) if gradient is None]
+    if unused and not allow_unused:
         raise RuntimeError(
-            f"grad(): input {found.index(None)} was not used to compute the outputs. Pass allow_unused=True to get "
+            f"grad(): input {unused[0]} was not used to compute the outputs. Pass allow_unused=True to get "
             "None in its place."
         )
     return found

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 
 from minicnn.kernels.contract import Array
 
 DEFAULT_DTYPE = np.dtype(np.float32)
 """What Python's floats become."""
+
+
+@functools.cache
+def named_dtype(name: str) -> np.dtype[Any]:
+    """The dtype of that name: NumPy itself reads the name anew each time that a dtype is compared with it."""
+    return np.dtype(name)
 
 
 def supported(array: Array, caller: str) -> Array:

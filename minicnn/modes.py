@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,22 +24,35 @@ def is_grad_enabled() -> bool:
     return mode.grad_enabled
 
 
-@contextmanager
-def set_grad_enabled(enabled: bool) -> Iterator[None]:
-    """Record operations, or do not, within the block. As torch.set_grad_enabled."""
-    before, mode.grad_enabled = mode.grad_enabled, enabled
-    try:
-        yield
-    finally:
-        mode.grad_enabled = before
+class set_grad_enabled:
+    """Record operations, or do not, within the block or the decorated function. As torch.set_grad_enabled."""
+
+    __slots__ = ("_before", "_enabled")
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+
+    def __enter__(self) -> None:
+        self._before, mode.grad_enabled = mode.grad_enabled, self._enabled
+
+    def __exit__(self, *_: object) -> None:
+        mode.grad_enabled = self._before
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def within(*args: Any, **kwargs: Any) -> Any:
+            with set_grad_enabled(self._enabled):  # one of its own: the function may call itself
+                return function(*args, **kwargs)
+
+        return within
 
 
-def no_grad() -> Any:
+def no_grad() -> set_grad_enabled:
     """Within the block (or the decorated function) nothing is recorded: results require no gradient."""
     return set_grad_enabled(False)
 
 
-def enable_grad() -> Any:
+def enable_grad() -> set_grad_enabled:
     """Record again within a `no_grad` block."""
     return set_grad_enabled(True)
 

@@ -151,7 +151,7 @@ _PRODUCTS = [
     Sample("matmul", F.matmul, normal((3, 4), (4, 2))),
     Sample("matmul of batches", F.matmul, normal((2, 1, 3, 4), (5, 4, 2))),
     Sample("matmul of vectors", F.matmul, normal((4,), (3, 4, 2))),
-    Sample("dense", F.dense, normal((3, 5), (5, 2), (2,)), [{}, {"activation": "tanh"}]),
+    Sample("dense", F.dense, normal((3, 5), (5, 2), (2,)), [{}, {"activation": "tanh"}, {"activation": "relu"}]),
     Sample("dense on a sequence", F.dense, normal((2, 3, 5), (5, 1))),
     Sample("einsum", lambda *xs: F.einsum("bij,bjk->ikb", *xs), normal((2, 3, 4), (2, 4, 1))),
     Sample("einsum of a diagonal", lambda *xs: F.einsum("iij,k->jk", *xs), normal((3, 3, 2), (4,))),
@@ -273,11 +273,17 @@ _ACTIVATIONS = [
 ]
 
 _NORMS = [
-    Sample("batch_norm", F.batch_norm, normal((4, 3, 2, 5), (5,), (5,)), [{}, {"epsilon": 0.1}]),
+    Sample(
+        "batch_norm",
+        F.batch_norm,
+        normal((4, 3, 2, 5), (5,), (5,)),
+        [{}, {"epsilon": 0.1}, {"activation": "relu"}],
+    ),
     Sample(
         "batch_norm at inference",
-        lambda x, gamma, beta: F.batch_norm(x, gamma, beta, *_statistics(x), training=False),
+        lambda x, gamma, beta, **options: F.batch_norm(x, gamma, beta, *_statistics(x), training=False, **options),
         normal((3, 2, 4), (4,), (4,)),
+        [{}, {"activation": "relu"}],
     ),
     Sample("layer_norm", F.layer_norm, normal((3, 4, 5), (5,), (5,)), [{}, {"epsilon": 0.1}]),
     Sample("layer_norm over two axes", F.layer_norm, normal((2, 3, 5), (3, 5), (3, 5)), [{"axis": (1, 2)}]),

@@ -47,7 +47,7 @@ class Tensor:
     """
 
     __slots__ = (
-        "__weakref__", "_hooks", "_output_index", "_requires_grad", "_version", "data", "grad", "grad_fn", "logits",
+        "__weakref__", "_hooks", "_output_index", "_requires_grad", "_squashed", "_version", "data", "grad", "grad_fn",
     )  # fmt: skip
 
     __array_ufunc__ = (
@@ -58,27 +58,25 @@ class Tensor:
         self.data: Array = _to_array(data, dtype)
         self.grad: Tensor | None = None
         self.grad_fn: Function | None = None
-        self.logits: Tensor | None = None  # of a softmax or sigmoid output: what a loss on logits computes with
+        self._squashed: tuple[str, Tensor] | None = None  # "softmax" or "sigmoid", if one made this, and its input
         self._output_index = 0
         self._requires_grad = False
         self._version = [0]  # counts edits in place; shared by all tensors over one memory
-        self._hooks: dict[int, list[Hook]] = {}
+        self._hooks: list[Hook] | None = None  # those of a leaf; a result's are kept by its grad_fn
         self.requires_grad = requires_grad
 
-    @classmethod
+    @staticmethod
     def _wrap(
-        cls, data: Array, grad_fn: Function | None = None, output_index: int = 0, version: list[int] | None = None
+        data: Array, grad_fn: Function | None = None, output_index: int = 0, version: list[int] | None = None
     ) -> Tensor:
         """A tensor over this very array; the quick way in for the engine."""
         tensor = object.__new__(Tensor)
         tensor.data = data
-        tensor.grad = None
-        tensor.grad_fn = grad_fn if data.dtype.kind == "f" else None
-        tensor.logits = None
+        tensor.grad = tensor._hooks = tensor._squashed = None
+        tensor.grad_fn = node = grad_fn if grad_fn is None or data.dtype.kind == "f" else None
         tensor._output_index = output_index
-        tensor._requires_grad = tensor.grad_fn is not None
+        tensor._requires_grad = node is not None
         tensor._version = [0] if version is None else version
-        tensor._hooks = {}
         return tensor
 
     # ------------------------------------------------------------------------------------------------- what it is
@@ -100,6 +98,11 @@ class Tensor:
         """Set `requires_grad` and return this tensor."""
         self.requires_grad = requires_grad
         return self
+
+    @property
+    def logits(self) -> Tensor | None:
+        """What `activations.softmax` or `sigmoid` made this from, and losses compute with; None for other tensors."""
+        return None if self._squashed is None else self._squashed[1]
 
     @property
     def is_leaf(self) -> bool:
@@ -221,10 +224,12 @@ class Tensor:
         """Call `hook(gradient)` when this tensor's gradient is known; what it returns takes the gradient's place."""
         if not self._requires_grad:
             raise RuntimeError("a hook needs a tensor that requires a gradient.")
-        hooks = self._hooks if self.grad_fn is None else self.grad_fn.hooks
-        found = hooks.setdefault(self._output_index, [])
-        found.append(hook)
-        return RemovableHandle(found, hook)
+        if self.grad_fn is not None:
+            hooks = self.grad_fn.hooks_of(self._output_index)
+        else:
+            hooks = self._hooks = self._hooks or []
+        hooks.append(hook)
+        return RemovableHandle(hooks, hook)
 
     def retain_grad(self) -> None:
         """Fill `.grad` of this result too, which otherwise only leaves have."""

@@ -21,6 +21,8 @@ from minicnn.tensor import Tensor
 
 __all__ = [
     "activation_backward",
+    "activation_bias_backward",
+    "bias_grad",
     "elu",
     "exponential",
     "gelu",
@@ -76,6 +78,29 @@ class ActivationGrad(Function):
         return ggy, ggx * gy * _DERIVATIVE_OF_D[name](y) if bends else None
 
 
+class BiasGrad(Function):
+    """gb = gy summed over all axes but the last: the adjoint of adding a bias."""
+
+    def forward(self, gy: Array) -> Array:
+        self.shape = gy.shape
+        return self.kernels.bias_grad(gy)
+
+    def backward(self, ggb: Tensor) -> Tensor:
+        return ggb.expand(self.shape)
+
+
+class ActivationBiasGrad(ActivationGrad):
+    """gz = gy * d(y) and gb, its sum over all axes but the last, in one pass."""
+
+    def forward(self, gy: Array, y: Array, name: ActivationName, alpha: float) -> Any:
+        self.name_and_alpha = name, alpha
+        self.save_for_backward(gy, y)
+        return self.kernels.activation_bias_backward(gy, y, name, alpha)
+
+    def backward(self, ggz: Tensor, ggb: Tensor) -> Any:  # type: ignore[override]
+        return super().backward(ggz + ggb)  # ggb arrives at each element that it is the sum of
+
+
 _DERIVATIVE_OF_D: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": lambda y: 1 - 2 * y,  # d = y * (1 - y)
     "tanh": lambda y: -2 * y,  # d = 1 - y**2
@@ -94,6 +119,32 @@ def activation_backward(gy: Tensor, y: Tensor, name: ActivationName, alpha: floa
     """
     gy, y = as_kernel_input(gy, "activation_backward: gy"), as_kernel_input(y, "activation_backward: y")
     return ActivationGrad.apply(gy, y, name=name, alpha=alpha)
+
+
+def bias_grad(gy: Tensor) -> Tensor:
+    """gy (..., F) summed over all axes but the last, (F,): the gradient of a bias that was added everywhere."""
+    return BiasGrad.apply(as_kernel_input(gy, "bias_grad: gy"))
+
+
+def activation_bias_backward(gy: Tensor, y: Tensor, name: ActivationName, alpha: float = 0.0) -> tuple[Tensor, Tensor]:
+    """`activation_backward`, and the `bias_grad` of it, in one pass over the memory."""
+    gy = as_kernel_input(gy, "activation_bias_backward: gy")
+    gz, gb = ActivationBiasGrad.apply(gy, y, name=name, alpha=alpha)
+    return gz, gb
+
+
+def epilogue_backward(
+    gy: Tensor, y: Tensor | None, activation: EpilogueName | None, bias: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The way back through what dense and conv2d apply in passing: the gradient before the activation, and the bias'.
+
+    y: the output, needed where there was an activation. bias: whether a bias' gradient is wanted.
+    """
+    if activation is None or y is None:
+        return gy, bias_grad(gy) if bias else None
+    if bias:
+        return activation_bias_backward(gy, y, activation)
+    return activation_backward(gy, y, activation), None
 
 
 def relu(x: Tensor) -> Tensor:

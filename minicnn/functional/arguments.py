@@ -18,21 +18,28 @@ def as_kernel_input(x: Any, name: str) -> Tensor:
     Raises TypeError for integers, bools and what is no array of numbers.
     """
     tensor = x if isinstance(x, Tensor) else Tensor(x)
-    if tensor.dtype.kind != "f":
-        raise TypeError(f"{name} must be float32 or float64: convert with x.to('float32'). Received: {tensor.dtype}")
-    return tensor if tensor.data.flags.c_contiguous else clone(tensor)
+    data = tensor.data
+    if data.dtype.kind != "f":
+        raise TypeError(f"{name} must be float32 or float64: convert with x.to('float32'). Received: {data.dtype}")
+    return tensor if data.flags.c_contiguous else clone(tensor)
 
 
 def check_same_dtype(caller: str, **tensors: Tensor | None) -> None:
     """Raise TypeError where the tensors that are given differ in dtype: kernels compute in one."""
-    dtypes = {name: str(tensor.dtype) for name, tensor in tensors.items() if tensor is not None}
-    if len(set(dtypes.values())) > 1:
-        raise TypeError(f"{caller}: all tensors must have one dtype; cast with t.to('float32'). Received: {dtypes}")
+    first = None
+    for tensor in tensors.values():
+        if tensor is not None:
+            first = tensor if first is None else first
+            if tensor.data.dtype != first.data.dtype:
+                dtypes = {name: str(t.dtype) for name, t in tensors.items() if t is not None}
+                raise TypeError(
+                    f"{caller}: all tensors must have one dtype; cast with t.to('float32'). Received: {dtypes}"
+                )
 
 
 def check_shape(tensor: Tensor | None, shape: tuple[int, ...], name: str) -> None:
     """Raise ValueError where a tensor that is given has another shape."""
-    if tensor is not None and tensor.shape != shape:
+    if tensor is not None and tensor.data.shape != shape:
         raise ValueError(f"{name} must have shape {shape}. Received: shape {tensor.shape}")
 
 

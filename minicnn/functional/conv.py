@@ -11,10 +11,11 @@ them is made of the other two, and gradients of gradients need nothing further.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypedDict
 
 from minicnn.autograd import Function
-from minicnn.functional.activation import EPILOGUES, activation_backward
+from minicnn.functional.activation import EPILOGUES, epilogue_backward
 from minicnn.functional.arguments import as_kernel_input, check_choice, check_integer, check_same_dtype, check_shape
 from minicnn.functional.geometry import as_images, image_size, output_size, pair, resolve_padding, window_reach
 from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
@@ -55,11 +56,9 @@ class Conv2d(Function):
 
     def backward(self, gy: Tensor) -> Any:
         x, w, y = self.saved_tensors
-        if self.activation is not None:
-            gy = activation_backward(gy, y, self.activation)
-        gx = _input_grad(gy, w, image_size(x), self.geometry) if self.needs_input_grad[0] else None
-        gw = _weight_grad(x, gy, _kernel_size(w), self.geometry) if self.needs_input_grad[1] else None
-        gb = gy.sum((0, 1, 2)) if self.needs_input_grad[2] else None
+        gz, gb = epilogue_backward(gy, y, self.activation, self.needs_input_grad[2])
+        gx = _input_grad(gz, w, image_size(x), self.geometry) if self.needs_input_grad[0] else None
+        gw = _weight_grad(x, gz, _kernel_size(w), self.geometry) if self.needs_input_grad[1] else None
         return gx, gw, gb
 
 
@@ -93,21 +92,22 @@ class Conv2dWeightGrad(Function):
         return gx, ggy
 
 
+# Gradients arrive as any view; kernels take C-contiguous memory.
+
+
 def _conv(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
-    return Conv2d.apply(*_contiguous(x, w), None, geometry=geometry)
+    x, w = as_kernel_input(x, "conv2d: x"), as_kernel_input(w, "conv2d: w")
+    return Conv2d.apply(x, w, None, geometry=geometry)
 
 
 def _input_grad(gy: Tensor, w: Tensor, input_size: Pair, geometry: Geometry) -> Tensor:
-    return Conv2dInputGrad.apply(*_contiguous(gy, w), input_size=input_size, geometry=geometry)
+    gy, w = as_kernel_input(gy, "conv2d: gy"), as_kernel_input(w, "conv2d: w")
+    return Conv2dInputGrad.apply(gy, w, input_size=input_size, geometry=geometry)
 
 
 def _weight_grad(x: Tensor, gy: Tensor, kernel_size: Pair, geometry: Geometry) -> Tensor:
-    return Conv2dWeightGrad.apply(*_contiguous(x, gy), kernel_size=kernel_size, geometry=geometry)
-
-
-def _contiguous(*tensors: Tensor) -> list[Tensor]:
-    """Gradients arrive as any view; kernels take C-contiguous memory."""
-    return [as_kernel_input(tensor, "conv2d") for tensor in tensors]
+    x, gy = as_kernel_input(x, "conv2d: x"), as_kernel_input(gy, "conv2d: gy")
+    return Conv2dWeightGrad.apply(x, gy, kernel_size=kernel_size, geometry=geometry)
 
 
 # --------------------------------------------------------------------------------------------------- checks
@@ -115,23 +115,38 @@ def _contiguous(*tensors: Tensor) -> list[Tensor]:
 
 def _kernel(w: Any, shape: str, caller: str) -> Tensor:
     kernel = as_kernel_input(w, f"{caller}: w")
-    if kernel.ndim != 4 or 0 in kernel.shape:
+    if len(kernel.data.shape) != 4 or 0 in kernel.data.shape:
         raise ValueError(f"{caller}: w must have four axes {shape}, none empty. Received: shape {kernel.shape}")
     return kernel
 
 
 def _kernel_size(w: Tensor) -> Pair:
-    return w.shape[0], w.shape[1]
+    height, width, _, _ = w.data.shape
+    return height, width
 
 
 def _geometry(
     size: Pair, kernel_size: Pair, strides: Any, padding: Any, dilation: Any, groups: Any, caller: str
-) -> Geometry:
-    """The options of a convolution over an image of that size, checked and spelt out."""
+) -> tuple[Geometry, Pair]:
+    """The options of a convolution over an image of that size, checked and spelt out; and (OH, OW).
+
+    Raises ValueError for options of a wrong kind, and where the kernel does not fit into the padded image.
+    """
     strides, dilation = pair(strides, f"{caller}: strides"), pair(dilation, f"{caller}: dilation")
     check_integer(groups, f"{caller}: groups")
+    if not isinstance(padding, str):
+        padding = resolve_padding(padding, size, kernel_size, strides, dilation, f"{caller}: padding")
+    return _resolved(size, kernel_size, strides, padding, dilation, groups, caller)
+
+
+@functools.lru_cache(maxsize=4096)
+def _resolved(
+    size: Pair, kernel_size: Pair, strides: Pair, padding: str | Padding2D, dilation: Pair, groups: int, caller: str
+) -> tuple[Geometry, Pair]:
+    """`_geometry` of plain integers, worked out once: a network asks the same in each step."""
     padding = resolve_padding(padding, size, kernel_size, strides, dilation, f"{caller}: padding")
-    return Geometry(strides=strides, padding=padding, dilation=dilation, groups=groups)
+    outputs = output_size(size, kernel_size, strides, padding, dilation, caller)
+    return Geometry(strides=strides, padding=padding, dilation=dilation, groups=int(groups)), outputs
 
 
 def _check_divides(count: int, groups: int, what: str, caller: str) -> None:
@@ -164,18 +179,17 @@ def conv2d(
     x, w = as_images(x, "conv2d: x"), _kernel(w, "(KH, KW, C // groups, F)", "conv2d")
     b = None if b is None else as_kernel_input(b, "conv2d: b")
     check_same_dtype("conv2d", x=x, w=w, b=b)
-    check_shape(b, w.shape[3:], "conv2d: b")
+    check_shape(b, w.data.shape[3:], "conv2d: b")
     if activation is not None:
         check_choice(activation, EPILOGUES, "conv2d: activation")
-    size, kernel_size = image_size(x), _kernel_size(w)
-    geometry = _geometry(size, kernel_size, strides, padding, dilation, groups, "conv2d")
-    if x.shape[3] != w.shape[2] * groups:
+    geometry, _ = _geometry(image_size(x), _kernel_size(w), strides, padding, dilation, groups, "conv2d")
+    channels, filters = w.data.shape[2:]
+    if x.data.shape[3] != channels * groups:
         raise ValueError(
             f"conv2d: x must have as many channels as the kernel reads, w.shape[2] * groups. Received: {x.shape[3]} "
             f"channels, w of shape {w.shape}, groups={groups}"
         )
-    _check_divides(w.shape[3], groups, "filters", "conv2d")
-    output_size(size, kernel_size, geometry["strides"], geometry["padding"], geometry["dilation"], "conv2d")
+    _check_divides(filters, groups, "filters", "conv2d")
     return Conv2d.apply(x, w, b, geometry=geometry, activation=activation)
 
 
@@ -197,9 +211,8 @@ def conv2d_input_grad(
     gy, w = as_images(gy, f"{caller}: gy"), _kernel(w, "(KH, KW, C // groups, F)", caller)
     check_same_dtype(caller, gy=gy, w=w)
     size, kernel_size = pair(input_size, f"{caller}: input_size"), _kernel_size(w)
-    geometry = _geometry(size, kernel_size, strides, padding, dilation, groups, caller)
+    geometry, outputs = _geometry(size, kernel_size, strides, padding, dilation, groups, caller)
     _check_divides(w.shape[3], groups, "filters", caller)
-    outputs = output_size(size, kernel_size, geometry["strides"], geometry["padding"], geometry["dilation"], caller)
     check_shape(gy, (gy.shape[0], *outputs, w.shape[3]), f"{caller}: gy")
     return _input_grad(gy, w, size, geometry)
 
@@ -222,10 +235,9 @@ def conv2d_weight_grad(
     x, gy = as_images(x, f"{caller}: x"), as_images(gy, f"{caller}: gy")
     check_same_dtype(caller, x=x, gy=gy)
     window, size = pair(kernel_size, f"{caller}: kernel_size"), image_size(x)
-    geometry = _geometry(size, window, strides, padding, dilation, groups, caller)
+    geometry, outputs = _geometry(size, window, strides, padding, dilation, groups, caller)
     _check_divides(x.shape[3], groups, "channels", caller)
     _check_divides(gy.shape[3], groups, "filters", caller)
-    outputs = output_size(size, window, geometry["strides"], geometry["padding"], geometry["dilation"], caller)
     check_shape(gy, (x.shape[0], *outputs, gy.shape[3]), f"{caller}: gy")
     return _weight_grad(x, gy, window, geometry)
 

@@ -20,6 +20,8 @@ def pair(value: Any, name: str, at_least: int = 1) -> Pair:
     Raises ValueError for anything else and for numbers below `at_least`.
     """
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(values) == 2 and type(values[0]) is type(values[1]) is int and min(values) >= at_least:
+        return values  # the ordinary case, at once
     if len(values) != 2 or not all(is_integer(v) and v >= at_least for v in values):
         raise ValueError(
             f"{name} must be an integer of at least {at_least}, or a pair (height, width) of them. Received: {value!r}"
@@ -103,16 +105,18 @@ def as_images(x: Any, name: str) -> Tensor:
     Raises ValueError for another rank or an empty axis, TypeError for integers.
     """
     images = as_kernel_input(x, name)
-    if images.ndim != 4:
+    shape = images.data.shape
+    if len(shape) != 4:
         raise ValueError(
             f"{name} must have four axes (batch, height, width, channels); one image is x[None], a channel axis is "
-            f"x[..., None]. Received: shape {images.shape}"
+            f"x[..., None]. Received: shape {shape}"
         )
-    if 0 in images.shape:
-        raise ValueError(f"{name} must not be empty: every axis needs a length of at least 1. Received: {images.shape}")
+    if 0 in shape:
+        raise ValueError(f"{name} must not be empty: every axis needs a length of at least 1. Received: {shape}")
     return images
 
 
 def image_size(x: Tensor) -> Pair:
     """(H, W) of images (N, H, W, C)."""
-    return x.shape[1], x.shape[2]
+    _, height, width, _ = x.data.shape
+    return height, width

@@ -11,7 +11,7 @@ from typing import Any
 
 from minicnn.autograd import Function
 from minicnn.backend import backend_of
-from minicnn.functional.activation import EPILOGUES, activation_backward
+from minicnn.functional.activation import EPILOGUES, epilogue_backward
 from minicnn.functional.arguments import as_kernel_input, check_choice, check_same_dtype
 from minicnn.functional.elementwise import Operand
 from minicnn.functional.shape import cast
@@ -69,16 +69,14 @@ class Dense(Function):
     def forward(self, x: Array, w: Array, b: Array | None, activation: EpilogueName | None) -> Array:
         y = self.kernels.dense(x, w, b, activation)
         self.activation = activation
-        self.save_for_backward(x, w, *([] if activation is None else [y]))
+        self.save_for_backward(x, w, None if activation is None else y)
         return y
 
     def backward(self, gy: Tensor) -> Any:
-        x, w, *output = self.saved_tensors
-        if self.activation is not None:
-            gy = activation_backward(gy, output[0], self.activation)
-        gx = _product(gy, w, False, True) if self.needs_input_grad[0] else None
-        gw = _product(x, gy, True, False) if self.needs_input_grad[1] else None
-        gb = gy.sum(0) if self.needs_input_grad[2] else None
+        x, w, y = self.saved_tensors
+        gz, gb = epilogue_backward(gy, y, self.activation, self.needs_input_grad[2])
+        gx = _product(gz, w, False, True) if self.needs_input_grad[0] else None
+        gw = _product(x, gz, True, False) if self.needs_input_grad[1] else None
         return gx, gw, gb, None
 
 
@@ -87,20 +85,23 @@ def dense(x: Tensor, w: Tensor, b: Tensor | None = None, activation: EpilogueNam
 
     PyTorch's linear holds its weight transposed, (N, K). Raises ValueError where K does not agree.
     """
-    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[0]:
+    x_shape, w_shape = x.data.shape, w.data.shape
+    if len(w_shape) != 2 or not x_shape or x_shape[-1] != w_shape[0]:
         raise ValueError(
             f"dense: the last axis of x must equal the first of w (K, N). Received: x {x.shape}, w {w.shape}"
         )
-    if b is not None and b.shape != (w.shape[1],):
+    if b is not None and b.data.shape != w_shape[1:]:
         raise ValueError(f"dense: the bias must have one value an output, ({w.shape[1]},). Received: {b.shape}")
-    x = as_kernel_input(cast(x, w.dtype) if x.dtype.kind != "f" else x, "dense: x")
+    x = as_kernel_input(cast(x, w.dtype) if x.data.dtype.kind != "f" else x, "dense: x")
     w = as_kernel_input(w, "dense: w")
     check_same_dtype("dense", x=x, w=w, b=b)
     if activation is not None:
         check_choice(activation, EPILOGUES, "dense: activation")
-    rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    if len(x_shape) == 2:
+        return Dense.apply(x, w, b, activation)
+    rows = x.reshape(math.prod(x_shape[:-1]), x_shape[-1])
     y: Tensor = Dense.apply(rows, w, b, activation)
-    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[1])
+    return y.reshape(*x_shape[:-1], w_shape[1])
 
 
 # --------------------------------------------------------------------------------------------------- einsum

@@ -104,8 +104,16 @@ def cross_entropy(
             targets = one_hot(targets, classes, logits.dtype)
     if label_smoothing:
         targets = targets * (1 - label_smoothing) + label_smoothing / classes
-    loss = SoftmaxCrossEntropy.apply(logits.reshape(rows, classes), targets)
-    return _reduce(loss.reshape(logits.shape[:-1]), reduction, "cross_entropy")
+    return _reduce(row_cross_entropy(logits, targets), reduction, "cross_entropy")
+
+
+def row_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """`cross_entropy` of each row, of checked arguments: targets (M,) int64, or (M, C) of the logits' dtype."""
+    shape = logits.data.shape
+    if len(shape) == 2:
+        return SoftmaxCrossEntropy.apply(logits, targets)
+    loss: Tensor = SoftmaxCrossEntropy.apply(logits.reshape(-1, shape[-1]), targets)
+    return loss.reshape(shape[:-1])
 
 
 def nll_loss(log_probabilities: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:

@@ -13,19 +13,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from minicnn.autograd import Function
 from minicnn.backend import backend_of
+from minicnn.functional.activation import activation_backward
 from minicnn.functional.arguments import (
     as_kernel_input,
+    check_choice,
     check_integer,
     check_number,
     check_positive,
     check_same_dtype,
     check_shape,
 )
-from minicnn.functional.elementwise import sqrt
+from minicnn.functional.elementwise import sqrt, where
 from minicnn.functional.linalg import matmul
 from minicnn.functional.shape import normalize_dim
 from minicnn.functional.twin import vjp
@@ -42,37 +44,60 @@ __all__ = ["batch_norm", "group_norm", "layer_norm", "local_response_norm"]
 class BatchNorm(Function):
     """y, and the batch's mean and variance for the running statistics: no gradient flows through those two."""
 
-    def forward(self, x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array, Array]:
-        y, mean, var = self.kernels.batch_norm(x, gamma, beta, epsilon)
+    materialize_grads = False  # None for mean and variance
+
+    def forward(
+        self, x: Array, gamma: Array, beta: Array, epsilon: float, activation: Literal["relu"] | None
+    ) -> tuple[Array, Array, Array]:
+        y, mean, var = self.kernels.batch_norm(x, gamma, beta, epsilon, activation)
         self.options = {"mean": mean, "var": var, "epsilon": epsilon}
-        self.save_for_backward(x, gamma)
+        self.save_for_backward(x, gamma, None if activation is None else y)
         return y, mean, var
 
-    def backward(self, gy: Tensor, _gmean: Tensor, _gvar: Tensor) -> Any:
-        x, gamma = self.saved_tensors
-        return BatchNormBackward.apply(as_kernel_input(gy, "batch_norm: gy"), x, gamma, **self.options)
+    def backward(self, gy: Tensor | None, _gmean: Tensor | None, _gvar: Tensor | None) -> Any:
+        x, gamma, y = self.saved_tensors
+        if gy is None:
+            return None, None, None
+        return BatchNormBackward.apply(as_kernel_input(gy, "batch_norm: gy"), x, gamma, y, **self.options)
 
 
 class BatchNormBackward(Function):
+    """y is the output where a relu made it, else None. It only says where gy counts, so it gets no gradient."""
+
     def forward(
-        self, gy: Array, x: Array, gamma: Array, mean: Array, var: Array, epsilon: float
+        self, gy: Array, x: Array, gamma: Array, y: Array | None, mean: Array, var: Array, epsilon: float
     ) -> tuple[Array, Array, Array]:
         self.epsilon = epsilon
-        self.save_for_backward(gy, x, gamma)
-        return self.kernels.batch_norm_backward(gy, x, gamma, mean, var, epsilon)
+        self.save_for_backward(gy, x, gamma, y)
+        return self.kernels.batch_norm_backward(gy, x, gamma, mean, var, epsilon, y)
 
     def backward(self, *cotangents: Tensor) -> Any:
-        return vjp(partial(_batch_norm_gradients, epsilon=self.epsilon), self.saved_tensors, cotangents)
+        *inputs, y = self.saved_tensors
+        counts = None if y is None else y.detach() > 0
+        twin = partial(_batch_norm_gradients, epsilon=self.epsilon, counts=counts)
+        return *vjp(twin, inputs, cotangents), None
 
 
 class BatchNormInference(Function):
-    def forward(self, x: Array, gamma: Array, beta: Array, mean: Array, var: Array, epsilon: float) -> Array:
+    def forward(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        var: Array,
+        epsilon: float,
+        activation: Literal["relu"] | None,
+    ) -> Array:
+        y = self.kernels.batch_norm_inference(x, gamma, beta, mean, var, epsilon, activation)
         self.epsilon = epsilon
-        self.save_for_backward(x, gamma, mean, var)
-        return self.kernels.batch_norm_inference(x, gamma, beta, mean, var, epsilon)
+        self.save_for_backward(x, gamma, mean, var, None if activation is None else y)
+        return y
 
     def backward(self, gy: Tensor) -> Any:
-        x, gamma, mean, var = self.saved_tensors
+        x, gamma, mean, var, y = self.saved_tensors
+        if y is not None:
+            gy = activation_backward(gy, y, "relu")
         std = sqrt(var + self.epsilon)
         batch_axes = tuple(range(x.ndim - 1))
         gx = gy * (gamma / std) if self.needs_input_grad[0] else None
@@ -81,8 +106,11 @@ class BatchNormInference(Function):
         return gx, ggamma, gbeta, None, None
 
 
-def _batch_norm_gradients(gy: Tensor, x: Tensor, gamma: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The twin of kernels.batch_norm_backward."""
+def _batch_norm_gradients(
+    gy: Tensor, x: Tensor, gamma: Tensor, epsilon: float, counts: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The twin of kernels.batch_norm_backward; counts: where the relu let gy through."""
+    gy = gy if counts is None else where(counts, gy, 0.0)
     batch_axes = tuple(range(x.ndim - 1))
     gx, u = _input_gradient(gy * gamma, x, batch_axes, epsilon)
     return gx, (gy * u).sum(batch_axes), gy.sum(batch_axes)
@@ -105,26 +133,31 @@ def batch_norm(
     training: bool = True,
     momentum: float = 0.99,
     epsilon: float = 1e-3,
+    activation: Literal["relu"] | None = None,
 ) -> Tensor:
     """Normalize each channel over all axes but the last (Ioffe and Szegedy 2015): x (..., C) -> (..., C).
 
     gamma, beta, running_mean, running_var: (C,) or None, meaning scale 1, shift 0, no running statistics.
     training: use the batch's statistics, and move the running ones towards them, in place:
     running = momentum * running + (1 - momentum) * batch. Else: use the running ones, as constants.
+    activation: None, or "relu", applied in passing.
 
     Defaults and rules are Keras'. PyTorch's momentum is 1 - this one (0.1), its epsilon 1e-5, and its running variance
     takes in the batch's unbiased variance, n / (n - 1) times larger.
     Raises ValueError for shapes that are not (C,), and where running statistics are needed and missing.
     """
-    x, gamma, beta = _arguments(x, gamma, beta, x.shape[-1:], "batch_norm")
-    check_shape(running_mean, x.shape[-1:], "batch_norm: running_mean")
-    check_shape(running_var, x.shape[-1:], "batch_norm: running_var")
+    shape = x.data.shape[-1:]
+    x, gamma, beta = _arguments(x, gamma, beta, shape, "batch_norm")
+    check_shape(running_mean, shape, "batch_norm: running_mean")
+    check_shape(running_var, shape, "batch_norm: running_var")
     check_number(momentum, "batch_norm: momentum", 0, 1)
     check_positive(epsilon, "batch_norm: epsilon")
+    if activation is not None:
+        check_choice(activation, ("relu",), "batch_norm: activation")
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: running_mean and running_var belong together. Received: only one of them")
     if training:
-        y, mean, var = BatchNorm.apply(x, gamma, beta, epsilon=epsilon)
+        y, mean, var = BatchNorm.apply(x, gamma, beta, epsilon=epsilon, activation=activation)
         if running_mean is not None and running_var is not None:
             _move(running_mean, mean, momentum)
             _move(running_var, var, momentum)
@@ -133,12 +166,14 @@ def batch_norm(
         raise ValueError("batch_norm: training=False needs running_mean and running_var. Received: None")
     check_same_dtype("batch_norm", x=x, running_mean=running_mean, running_var=running_var)
     statistics = running_mean.detach(), running_var.detach()
-    return BatchNormInference.apply(x, gamma, beta, *statistics, epsilon=epsilon)
+    return BatchNormInference.apply(x, gamma, beta, *statistics, epsilon=epsilon, activation=activation)
 
 
 def _move(running: Tensor, batch: Tensor, momentum: float) -> None:
     with no_grad():
-        running.copy_(running * momentum + batch * (1 - momentum))
+        average = running._edit()
+    average *= momentum
+    average += batch.data * (1 - momentum)
 
 
 def _arguments(
@@ -146,17 +181,20 @@ def _arguments(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x, gamma and beta, checked; the latter two made where they are None."""
     x = as_kernel_input(x, f"{caller}: x")
-    if x.ndim < 2 or 0 in x.shape:
+    if len(x.data.shape) < 2 or 0 in x.data.shape:
         raise ValueError(
             f"{caller}: x must have a batch axis and a channel axis, none empty. Received: shape {x.shape}"
         )
-    xp = backend_of(x.data).xp
-    gamma = Tensor._wrap(xp.ones(shape, x.dtype)) if gamma is None else as_kernel_input(gamma, f"{caller}: gamma")
-    beta = Tensor._wrap(xp.zeros(shape, x.dtype)) if beta is None else as_kernel_input(beta, f"{caller}: beta")
+    gamma = _filled(1, shape, x) if gamma is None else as_kernel_input(gamma, f"{caller}: gamma")
+    beta = _filled(0, shape, x) if beta is None else as_kernel_input(beta, f"{caller}: beta")
     check_shape(gamma, shape, f"{caller}: gamma")
     check_shape(beta, shape, f"{caller}: beta")
     check_same_dtype(caller, x=x, gamma=gamma, beta=beta)
     return x, gamma, beta
+
+
+def _filled(value: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return Tensor._wrap(backend_of(like.data).xp.full(shape, value, like.dtype))
 
 
 # --------------------------------------------------------------------------------------------------- group, layer norm

@@ -9,6 +9,7 @@ the adjoint's backward is the map itself: gather and scatter, average and its ba
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from minicnn.autograd import Function
@@ -165,6 +166,16 @@ def _geometry(
     """Window, strides and padding, checked and spelt out."""
     window = pair(window, f"{caller}: window")
     strides = window if strides is None else pair(strides, f"{caller}: strides")
+    if not isinstance(padding, str):
+        padding = resolve_padding(padding, size, window, strides, name=f"{caller}: padding")
+    return _resolved(size, window, strides, padding, bool(ceil_mode), caller)
+
+
+@functools.lru_cache(maxsize=4096)
+def _resolved(
+    size: Pair, window: Pair, strides: Pair, padding: str | Padding2D, ceil_mode: bool, caller: str
+) -> tuple[Pair, Pair, Padding2D]:
+    """`_geometry` of plain integers, worked out once: a network asks the same in each step."""
     padding = resolve_padding(padding, size, window, strides, name=f"{caller}: padding")
     if max(padding[0]) >= window[0] or max(padding[1]) >= window[1]:
         raise ValueError(

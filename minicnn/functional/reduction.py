@@ -56,12 +56,28 @@ def _count(x: Tensor, axes: tuple[int, ...]) -> int:
 
 
 class Sum(Function):
-    def forward(self, x: Array, axes: tuple[int, ...], keepdim: bool) -> Array:
-        self.shape, self.kept = x.shape, _kept(x.shape, axes)
-        return x.sum(axis=axes, keepdims=keepdim)
+    """Sum over axes, divided by a number: 1, or for a mean the count."""
+
+    def forward(self, x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Array:
+        self.options = {"shape": x.shape, "axes": axes, "keepdim": keepdim, "divisor": divisor}
+        y = x.sum(axis=axes, keepdims=keepdim)
+        return y if divisor == 1 else y / divisor
 
     def backward(self, gy: Tensor) -> Any:
-        return gy.reshape(self.kept).expand(self.shape), None, None
+        return Spread.apply(gy, **self.options), None, None, None
+
+
+class Spread(Function):
+    """The adjoint of Sum: each number, divided, at all the elements that it was the sum of."""
+
+    def forward(self, gy: Array, shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool, divisor: float) -> Array:
+        self.arguments = axes, keepdim, divisor
+        gx = self.xp.empty(shape, gy.dtype)
+        gx[...] = (gy if divisor == 1 else gy / divisor).reshape(_kept(shape, axes))
+        return gx
+
+    def backward(self, ggx: Tensor) -> Tensor:
+        return Sum.apply(ggx, *self.arguments)
 
 
 class Extreme(Function):
@@ -91,14 +107,15 @@ class CumSum(Function):
 @_numpy_names
 def sum(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Sum over axes. Bools are counted."""
-    return Sum.apply(x, _axes(dim, x.ndim, "sum"), keepdim)
+    return Sum.apply(x, _axes(dim, x.ndim, "sum"), keepdim, 1.0)
 
 
 @_numpy_names
 def mean(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Mean over axes; integers are taken as float32."""
     x = as_float(x, "mean")
-    return sum(x, dim, keepdim) / float(_count(x, _axes(dim, x.ndim, "mean")))
+    axes = _axes(dim, x.ndim, "mean")
+    return Sum.apply(x, axes, keepdim, float(_count(x, axes)))
 
 
 @_numpy_names

@@ -9,6 +9,7 @@ from typing import Any
 from minicnn import activations
 from minicnn import functional as F
 from minicnn.functional.arguments import check_number, check_positive, is_integer
+from minicnn.kernels.contract import EpilogueName
 from minicnn.layers.arguments import get_activation, serialize_activation
 from minicnn.layers.base import Layer
 from minicnn.layers.images import known_size
@@ -26,6 +27,10 @@ class _Elementwise(Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
 
+    def _is_only(self, kind: type[Layer]) -> bool:
+        """Whether a call does what that class does, and nothing beside it."""
+        return type(self) is kind and self.activity_regularizer is None and self.built
+
 
 class Activation(_Elementwise):
     """Any activation, by name or function: `Activation("relu")`. As keras.layers.Activation."""
@@ -36,6 +41,9 @@ class Activation(_Elementwise):
 
     def call(self, inputs: Tensor) -> Tensor:
         return self.activation(inputs)
+
+    def as_epilogue(self) -> EpilogueName | None:
+        return activations.epilogue_name(self.activation) if self._is_only(Activation) else None
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "activation": serialize_activation(self.activation)}
@@ -56,6 +64,10 @@ class ReLU(_Elementwise):
 
     def call(self, inputs: Tensor) -> Tensor:
         return activations.relu(inputs, self.negative_slope, self.max_value, self.threshold)
+
+    def as_epilogue(self) -> EpilogueName | None:
+        plain = self.max_value is None and not self.negative_slope and not self.threshold
+        return "relu" if plain and self._is_only(ReLU) else None
 
     def get_config(self) -> dict[str, Any]:
         return {

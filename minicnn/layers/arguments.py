@@ -30,8 +30,10 @@ def serialize_activation(activation: Activation) -> Any:
     return activations.serialize(activation)
 
 
-def activate(compute: Callable[[EpilogueName | None], Tensor], activation: Activation) -> Tensor:
-    """`compute(epilogue)`, then the activation, unless the kernel applies it in passing."""
+def activate(
+    compute: Callable[[Tensor, EpilogueName | None], Tensor], inputs: Tensor, activation: Activation
+) -> Tensor:
+    """`compute(inputs, epilogue)`, then the activation, unless the kernel applies it in passing."""
     epilogue = activations.epilogue_name(activation)
-    y = compute(epilogue)
+    y = compute(inputs, epilogue)
     return activation(y) if epilogue is None else y

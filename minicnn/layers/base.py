@@ -9,14 +9,18 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from minicnn import config, constraints, initializers, regularizers
+from minicnn.dtypes import named_dtype
+from minicnn.kernels.contract import EpilogueName
 from minicnn.layers.input_spec import InputSpec
 from minicnn.layers.parameter import Parameter, unique_name
+from minicnn.layers.shapes import map_shapes, shape_of
+from minicnn.layers.structure import Contents, contents_of, structure
 from minicnn.layers.symbolic import Node, Shape, SymbolicTensor, flatten, map_structure
 from minicnn.modes import no_grad
 from minicnn.registry import snake_case
@@ -32,7 +36,7 @@ class _Call(threading.local):
 _call = _Call()
 
 
-_UNTRACKED = frozenset({"_layers", "_weights", "_compiled_trainable"})
+_UNTRACKED = frozenset({"_layers", "_weights", "_compiled_trainable", "_contents"})
 """Attributes in which the engine itself keeps layers and parameters."""
 
 
@@ -70,6 +74,7 @@ class Layer:
         input_dim: int | None = None,
         activity_regularizer: Any = None,
     ) -> None:
+        self._contents: Contents | None = None
         self._weights: list[Parameter] = []
         self._layers: list[Layer] = []
         self._losses: list[Tensor] = []
@@ -177,6 +182,8 @@ class Layer:
             for leaf in flatten(value) if isinstance(value, (list, tuple, dict)) else [value]:
                 if isinstance(leaf, (Parameter, Layer)):
                     self._track(leaf)
+        elif name != "_contents":
+            structure.changed()
         object.__setattr__(self, name, value)
 
     def _track(self, value: Any) -> None:
@@ -185,37 +192,35 @@ class Layer:
             raise RuntimeError(f"{type(self).__name__}: call super().__init__() before setting layers or weights.")
         if isinstance(value, Parameter) and not any(value is other for other in self._weights):
             self._weights.append(value)
+            structure.changed()
         elif isinstance(value, Layer) and not any(value is other for other in self._layers):
             self._layers.append(value)
+            structure.changed()
 
-    def _flatten_layers(self) -> Iterator[Layer]:
+    def _known_contents(self) -> Contents:
+        """All layers and parameters within: looked up in each step of training, gathered once."""
+        if self._contents is None or self._contents.version != structure.version:
+            self._contents = contents_of(self)
+        return self._contents
+
+    def _flatten_layers(self) -> Sequence[Layer]:
         """This layer and all within, each once."""
-        seen: set[int] = set()
-        stack: list[Layer] = [self]
-        while stack:
-            layer = stack.pop()
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield layer
-                stack.extend(reversed(layer._layers))
+        return self._known_contents().layers
 
     @property
     def weights(self) -> list[Parameter]:
         """All parameters in Keras' order: this layer's own, trainable ones first, then those of the layers within."""
-        found: list[Parameter] = []
-        for layer in self._flatten_layers():
-            found += sorted(layer._weights, key=lambda parameter: not parameter.trainable)
-        return list({id(parameter): parameter for parameter in found}.values())
+        return list(self._known_contents().weights)
 
     @property
     def trainable_weights(self) -> list[Parameter]:
         """Parameters that training changes; none of a frozen layer."""
-        return [parameter for parameter in self.weights if parameter.requires_grad]
+        return [parameter for parameter in self._known_contents().weights if parameter._requires_grad]
 
     @property
     def non_trainable_weights(self) -> list[Parameter]:
         """Frozen parameters and running statistics."""
-        return [parameter for parameter in self.weights if not parameter.requires_grad]
+        return [parameter for parameter in self._known_contents().weights if not parameter._requires_grad]
 
     @property
     def variables(self) -> list[Parameter]:
@@ -284,38 +289,68 @@ class Layer:
 
         training: True or False; where it is left out, that of the layer calling, else False.
         """
-        symbolic = any(isinstance(leaf, SymbolicTensor) for leaf in flatten((args, kwargs)))
-        if not symbolic:
-            args = map_structure(self._to_tensor, args)
-        input_shape = shape_of(args[0]) if args else None
-        if self.input_spec is not None:
+        return self._run(self.call, args, kwargs)
+
+    def _run(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Everything that a call of the layer does, around `call`."""
+        if len(args) == 1 and isinstance(args[0], Tensor) and (not kwargs or [*kwargs] == ["training"]):
+            symbolic = False  # the ordinary call, without a search through nests of arguments
+            if args[0].data.dtype != named_dtype(self.dtype):
+                args = (self._to_tensor(args[0]),)
+            input_shape = args[0].data.shape
+            fits = self.input_spec is None or self.input_spec.fits(input_shape)
+        else:
+            symbolic = any(isinstance(leaf, SymbolicTensor) for leaf in flatten((args, kwargs)))
+            if not symbolic:
+                args = map_structure(self._to_tensor, args)
+            input_shape = shape_of(args[0]) if args else None
+            fits = False
+        if self.input_spec is not None and not fits:
             self.input_spec.check(self.name, input_shape)
         if not self.built:
             with no_grad():
                 self._build(input_shape)
         if symbolic:
             return self._call_symbolic(args, kwargs)
-        return self._call_now(args, kwargs)
+        return self._call_now(call, args, kwargs)
 
-    def _call_now(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call_now(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         training = kwargs.pop("training", None)
         before = _call.training
         if training is None:
             training = bool(before)
         if before is None:  # the outermost call: what add_loss collected belongs to the last one
             for layer in self._flatten_layers():
-                layer._losses.clear()
+                if layer._losses:
+                    layer._losses.clear()
         _call.training = training
         try:
             if _takes_training(type(self)):  # type: ignore[arg-type]  # mypy takes classes for unhashable
                 kwargs["training"] = training
-            outputs = self.call(*args, **kwargs)
+            outputs = call(*args, **kwargs)
         finally:
             _call.training = before
         if self.activity_regularizer is not None:
             for output in flatten(outputs):
                 self.add_loss(self.activity_regularizer(output) / float(max(len(output), 1)))
         return outputs
+
+    # Two layers as one operation: kernels apply some activations in passing, without a way to memory and back.
+
+    def as_epilogue(self) -> EpilogueName | None:
+        """The activation that this layer is, by the name that kernels know; None where it is anything else."""
+        return None
+
+    def call_with_epilogue(self, activation: EpilogueName) -> Callable[..., Any] | None:
+        """`call` with that activation of its output, as one operation; None where there is none."""
+        return None
+
+    def fused_with(self, following: Layer) -> Callable[..., Any] | None:
+        """`call` of this layer and the one that alone reads its output, as one operation; None where they are two."""
+        activation = following.as_epilogue()
+        if activation is None or self.activity_regularizer is not None or self.dtype != following.dtype:
+            return None
+        return self.call_with_epilogue(activation)
 
     def _call_symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = map_shapes(lambda shape: SymbolicTensor(shape, self.dtype), self._output_shape(args))
@@ -341,7 +376,7 @@ class Layer:
         """Arrays as tensors; floating ones of the layer's dtype, integers too where the layer computes with them."""
         if isinstance(value, np.ndarray):
             value = Tensor(value) if value.dtype in ("f4", "f8") or value.dtype.kind in "iub" else _reject(self, value)
-        if isinstance(value, Tensor) and value.data.dtype != self.dtype:
+        if isinstance(value, Tensor) and value.data.dtype != named_dtype(self.dtype):
             return value.to(self.dtype) if value.data.dtype.kind == "f" or self.casts_integers else value
         return value
 
@@ -407,24 +442,3 @@ def dtype_name(dtype: Any) -> str:
     if name not in ("float32", "float64"):
         raise TypeError(f"dtype must be 'float32' or 'float64'. Received: {dtype!r}")
     return name
-
-
-def shape_of(structure: Any) -> Any:
-    """Shapes of tensors (real or symbolic) in the same nest; other things become None."""
-    return map_structure(lambda leaf: tuple(leaf.shape) if hasattr(leaf, "shape") else None, structure)
-
-
-def is_shape(value: Any) -> bool:
-    """Whether this is one shape rather than a nest of shapes."""
-    if not isinstance(value, (tuple, list)):
-        return False
-    return all(size is None or isinstance(size, (int, np.integer)) for size in value)
-
-
-def map_shapes(function: Callable[[Any], Any], shapes: Any) -> Any:
-    """`function` of each shape in a nest of shapes."""
-    if is_shape(shapes):
-        return function(tuple(shapes))
-    if isinstance(shapes, dict):
-        return {key: map_shapes(function, part) for key, part in shapes.items()}
-    return type(shapes)(map_shapes(function, part) for part in shapes)

@@ -6,13 +6,16 @@ Glossary  N batch, H W height and width, C channels, F filters, KH KW kernel siz
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
+from minicnn import activations
 from minicnn import functional as F
 from minicnn.functional.arguments import check_choice, check_integer
 from minicnn.functional.conv import transposed_size
 from minicnn.functional.geometry import pair, window_reach
-from minicnn.kernels.contract import Pair
+from minicnn.kernels.contract import EpilogueName, Pair
 from minicnn.layers.arguments import activate, get_activation, serialize_activation
 from minicnn.layers.images import ImageLayer, Size, windows_size
 from minicnn.layers.symbolic import Shape
@@ -46,6 +49,21 @@ class _Convolution(ImageLayer, WeightOptions):
         check_choice(self.padding, ("valid", "same"), f"{self.name}: padding")
         self.activation = get_activation(activation)
         self.use_bias = use_bias
+
+    def convolve(self, images: Tensor, activation: EpilogueName | None) -> Tensor:
+        """The layer on images (N, H, W, C), with an activation that the kernel applies in passing."""
+        raise TypeError(f"{type(self).__name__} must define convolve(self, images, activation).")
+
+    def call_images(self, images: Tensor) -> Tensor:
+        return activate(self.convolve, images, self.activation)
+
+    def call_with_epilogue(self, activation: EpilogueName) -> Callable[..., Any] | None:
+        if self.activation is not activations.linear or type(self) not in (Conv2D, DepthwiseConv2D, SeparableConv2D):
+            return None
+        return partial(self._call_with_epilogue, activation=activation)
+
+    def _call_with_epilogue(self, inputs: Tensor, activation: EpilogueName) -> Tensor:
+        return self._restored(self.convolve(self._channels_last(inputs), activation))
 
     def _make_bias(self, filters: int) -> None:
         self.bias = self._make_weight("bias", (filters,)) if self.use_bias else None
@@ -119,10 +137,9 @@ class Conv2D(_Convolution):
         self.kernel = self._make_weight("kernel", (*self.kernel_size, channels // self.groups, self.filters))
         self._make_bias(self.filters)
 
-    def call_images(self, images: Tensor) -> Tensor:
-        geometry = (self.strides, self.padding, self.dilation_rate, self.groups)
-        return activate(
-            lambda epilogue: F.conv2d(images, self.kernel, self.bias, *geometry, activation=epilogue), self.activation
+    def convolve(self, images: Tensor, activation: EpilogueName | None) -> Tensor:
+        return F.conv2d(
+            images, self.kernel, self.bias, self.strides, self.padding, self.dilation_rate, self.groups, activation
         )
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
@@ -174,11 +191,9 @@ class DepthwiseConv2D(_Convolution):
         self.kernel = self._make_weight("depthwise", (*self.kernel_size, channels, self.depth_multiplier), "kernel")
         self._make_bias(channels * self.depth_multiplier)
 
-    def call_images(self, images: Tensor) -> Tensor:
-        geometry = (self.strides, self.padding, self.dilation_rate)
-        return activate(
-            lambda epilogue: F.depthwise_conv2d(images, self.kernel, self.bias, *geometry, activation=epilogue),
-            self.activation,
+    def convolve(self, images: Tensor, activation: EpilogueName | None) -> Tensor:
+        return F.depthwise_conv2d(
+            images, self.kernel, self.bias, self.strides, self.padding, self.dilation_rate, activation
         )
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
@@ -243,14 +258,10 @@ class SeparableConv2D(_Convolution):
         )
         self._make_bias(self.filters)
 
-    def call_images(self, images: Tensor) -> Tensor:
-        depthwise, pointwise = self.depthwise_kernel, self.pointwise_kernel
-        geometry = (self.strides, self.padding, self.dilation_rate)
-        return activate(
-            lambda epilogue: F.separable_conv2d(
-                images, depthwise, pointwise, self.bias, *geometry, activation=epilogue
-            ),
-            self.activation,
+    def convolve(self, images: Tensor, activation: EpilogueName | None) -> Tensor:
+        kernels = self.depthwise_kernel, self.pointwise_kernel
+        return F.separable_conv2d(
+            images, *kernels, self.bias, self.strides, self.padding, self.dilation_rate, activation
         )
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
@@ -315,8 +326,11 @@ class Conv2DTranspose(_Convolution):
         self._make_bias(self.filters)
 
     def call_images(self, images: Tensor) -> Tensor:
+        return self.activation(self.convolve(images, None))
+
+    def convolve(self, images: Tensor, activation: None) -> Tensor:  # type: ignore[override]
         geometry = (self.strides, self.padding, self.output_padding, self.dilation_rate)
-        return self.activation(F.conv2d_transpose(images, self.kernel, self.bias, *geometry))
+        return F.conv2d_transpose(images, self.kernel, self.bias, *geometry)
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
         known = (size[0] or 1, size[1] or 1)

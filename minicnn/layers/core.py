@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
+from minicnn import activations
 from minicnn import functional as F
 from minicnn.functional.arguments import check_integer
+from minicnn.kernels.contract import EpilogueName
 from minicnn.layers.arguments import activate, get_activation, serialize_activation
-from minicnn.layers.base import Layer, is_shape, map_shapes
+from minicnn.layers.base import Layer
 from minicnn.layers.images import known_size
 from minicnn.layers.inference import infer_shape
 from minicnn.layers.input_spec import InputSpec
+from minicnn.layers.shapes import is_shape, map_shapes
 from minicnn.layers.symbolic import Shape, SymbolicTensor, flatten
 from minicnn.layers.weights import WeightOptions
 from minicnn.tensor import Tensor
@@ -61,7 +65,15 @@ class Dense(WeightOptions):
         self.input_spec = InputSpec(min_ndim=2, axes={-1: inputs}, layout="(batch, inputs)")
 
     def call(self, inputs: Tensor) -> Tensor:
-        return activate(lambda epilogue: F.dense(inputs, self.kernel, self.bias, epilogue), self.activation)
+        return activate(self._product, inputs, self.activation)
+
+    def _product(self, inputs: Tensor, activation: EpilogueName | None) -> Tensor:
+        return F.dense(inputs, self.kernel, self.bias, activation)
+
+    def call_with_epilogue(self, activation: EpilogueName) -> Callable[..., Any] | None:
+        if self.activation is not activations.linear or type(self) is not Dense:
+            return None
+        return partial(self._product, activation=activation)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)

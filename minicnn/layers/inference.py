@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.layers.base import shape_of
+from minicnn.layers.shapes import shape_of
 from minicnn.layers.symbolic import Shape, map_structure
 from minicnn.modes import no_grad
 from minicnn.tensor import Tensor

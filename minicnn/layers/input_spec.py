@@ -21,6 +21,13 @@ class InputSpec:
     ) -> None:
         self.ndim, self.min_ndim, self.axes, self.layout = ndim, min_ndim, axes or {}, layout
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether one tensor of this shape may come in."""
+        rank = len(shape)
+        if (self.ndim is not None and rank != self.ndim) or (self.min_ndim is not None and rank < self.min_ndim):
+            return False
+        return not [axis for axis, size in self.axes.items() if size is not None and shape[axis] != size]
+
     def check(self, layer_name: str, shape: Any) -> None:
         """Raise ValueError, naming the layer, where an input of this shape does not fit."""
         if not isinstance(shape, tuple) or any(isinstance(size, (tuple, list, dict)) for size in shape):

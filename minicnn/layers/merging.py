@@ -10,7 +10,8 @@ import numpy as np
 
 from minicnn import functional as F
 from minicnn.functional.arguments import is_integer
-from minicnn.layers.base import Layer, is_shape
+from minicnn.layers.base import Layer
+from minicnn.layers.shapes import is_shape
 from minicnn.layers.symbolic import Shape
 from minicnn.tensor import Tensor
 

@@ -5,12 +5,14 @@ Glossary  N batch, C channels (the size of `axis`), G groups of channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 from minicnn import functional as F
 from minicnn import initializers
 from minicnn.functional.arguments import check_number, check_positive, is_integer
+from minicnn.kernels.contract import EpilogueName
 from minicnn.layers.images import known_size
 from minicnn.layers.input_spec import InputSpec
 from minicnn.layers.symbolic import Shape
@@ -118,6 +120,9 @@ class BatchNormalization(_Normalization):
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        return self._normalize(inputs, training)
+
+    def _normalize(self, inputs: Tensor, training: bool, activation: Literal["relu"] | None = None) -> Tensor:
         y = F.batch_norm(
             _channels_last(inputs, self.axis),
             self.gamma,
@@ -127,8 +132,14 @@ class BatchNormalization(_Normalization):
             training=training and self.trainable,
             momentum=self.momentum,
             epsilon=self.epsilon,
+            activation=activation,
         )
         return _restored(y, self.axis)
+
+    def call_with_epilogue(self, activation: EpilogueName) -> Callable[..., Any] | None:
+        if activation != "relu" or type(self) is not BatchNormalization:
+            return None
+        return partial(self._normalize, activation=activation)
 
     def get_config(self) -> dict[str, Any]:
         return {

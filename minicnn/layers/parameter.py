@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.layers.structure import structure
 from minicnn.modes import no_grad
 from minicnn.tensor import Tensor
 
@@ -29,7 +30,7 @@ def reset_names() -> None:
 class Parameter(Tensor):
     """A tensor that a layer owns: a weight that training changes, or a statistic that it only keeps."""
 
-    __slots__ = ("constraint", "name", "path", "regularizer", "trainable")
+    __slots__ = ("_trainable", "constraint", "name", "path", "regularizer")
 
     def __init__(
         self,
@@ -42,6 +43,16 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad=trainable)
         self.name, self.path = name, name
         self.trainable, self.regularizer, self.constraint = trainable, regularizer, constraint
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes it unless its layer is frozen (`requires_grad` says whether it does now)."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = value
+        structure.changed()  # the order of a layer's weights depends on it
 
     def assign(self, value: Any) -> None:
         """Overwrite the values; the shape must be the same.

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from minicnn import functional as F
-from minicnn.backend import backend_of
-from minicnn.functional.activation import Softmax
+from minicnn.functional.arguments import as_kernel_input
 from minicnn.functional.elementwise import as_float
-from minicnn.modes import no_grad
+from minicnn.functional.loss import row_cross_entropy
 from minicnn.tensor import Tensor
 
 EPSILON = 1e-7
@@ -63,8 +61,8 @@ def _label_hint(y_true: Tensor, y_pred: Tensor) -> str:
     )
 
 
-def class_labels(y_true: Any, y_pred: Tensor, ignore_class: int | None, caller: str) -> tuple[Tensor, Tensor]:
-    """Labels (...) as int64 for predictions (..., C), and which of them count; ignored ones become class 0.
+def class_labels(y_true: Any, y_pred: Tensor, ignore_class: int | None, caller: str) -> tuple[Tensor, Tensor | None]:
+    """Labels (...) as int64 for predictions (..., C), and which of them count (None: all); ignored ones become 0.
 
     Raises ValueError for one-hot labels, other shapes, labels that are not whole or outside of [0, C).
     """
@@ -80,43 +78,36 @@ def class_labels(y_true: Any, y_pred: Tensor, ignore_class: int | None, caller: 
             f"{caller}: y_true must hold one integer label a sample, shape {y_pred.shape[:-1]} for y_pred of shape "
             f"{y_pred.shape}. Received: y_true of shape {labels.shape}.{hint}"
         )
-    counts = np.ones(labels.shape, bool) if ignore_class is None else labels != ignore_class
-    labels = np.where(counts, labels, 0)
+    counts = None if ignore_class is None else labels != ignore_class
+    labels = labels if counts is None else np.where(counts, labels, 0)
+    if labels.dtype.kind in "iu" and labels.size and labels.min() >= 0 and labels.max() < classes:
+        return F.as_tensor(labels.astype(np.int64)), None if counts is None else F.as_tensor(counts)
     wrong = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
     if wrong.any():
         raise ValueError(
             f"{caller}: labels must be whole numbers from 0 to {classes - 1}, for y_pred has {classes} classes. "
             f"Received: label {labels[wrong].flat[0]} ({np.count_nonzero(wrong)} of {labels.size} labels are wrong)"
         )
-    return F.as_tensor(labels.astype(np.int64)), F.as_tensor(counts)
+    return F.as_tensor(labels.astype(np.int64)), None if counts is None else F.as_tensor(counts)
 
 
-def _logits(y_pred: Tensor, activation: Callable[[Tensor], Tensor], from_logits: bool, caller: str) -> Tensor | None:
+def _logits(y_pred: Tensor, activation: Literal["softmax", "sigmoid"], from_logits: bool, caller: str) -> Tensor | None:
     """The logits behind y_pred, if it holds logits or came out of this activation; None for bare probabilities."""
-    logits = y_pred.logits
-    if logits is None or not _came_out_of(activation, y_pred, logits):
+    if y_pred._squashed is None or y_pred._squashed[0] != activation or y_pred._version[0]:  # or edited since
         return y_pred if from_logits else None
     if from_logits:
-        name = activation.__name__
         warnings.warn(
-            f"{caller}: from_logits=True, but y_pred came out of a {name}. The loss is computed from what went "
-            f"into that {name}; leave out from_logits, or the {name}.",
+            f"{caller}: from_logits=True, but y_pred came out of a {activation}. The loss is computed from what went "
+            f"into that {activation}; leave out from_logits, or the {activation}.",
             stacklevel=4,
         )
-    return logits
-
-
-def _came_out_of(activation: Callable[[Tensor], Tensor], y_pred: Tensor, logits: Tensor) -> bool:
-    """Whether it was this one, of softmax and sigmoid, which both leave logits: the graph tells, or else the values."""
-    if y_pred.grad_fn is not None:
-        return isinstance(y_pred.grad_fn, Softmax) == (activation is F.softmax)
-    with no_grad():
-        again = activation(logits)
-    return bool(backend_of(y_pred.data).xp.array_equal(again.data, y_pred.data, equal_nan=True))
+    return y_pred.logits
 
 
 def classes_last(tensor: Tensor, axis: int) -> Tensor:
     """The class axis moved to the end."""
+    if axis == -1 and tensor.ndim:
+        return tensor
     axes = list(range(tensor.ndim))
     axes.append(axes.pop(axis))
     return tensor if axes == sorted(axes) else tensor.permute(*axes)
@@ -141,7 +132,7 @@ def categorical_crossentropy(
     """
     caller = "categorical_crossentropy"
     y_pred = _prediction(y_pred, caller)
-    logits = _logits(y_pred, F.softmax, from_logits, caller)
+    logits = _logits(y_pred, "softmax", from_logits, caller)
     if y_pred.ndim == 0 or y_pred.shape[axis] == 1:
         raise ValueError(
             f"{caller}: y_pred needs two classes or more; for one sigmoid output use the loss 'binary_crossentropy'. "
@@ -165,14 +156,15 @@ def sparse_categorical_crossentropy(
     """
     caller = "sparse_categorical_crossentropy"
     y_pred = _prediction(y_pred, caller)
-    logits = _logits(y_pred, F.softmax, from_logits, caller)
+    logits = _logits(y_pred, "softmax", from_logits, caller)
     y_pred = classes_last(y_pred, axis)
     labels, counts = class_labels(y_true, y_pred, ignore_class, caller)
     if logits is not None:
-        loss = F.cross_entropy(classes_last(logits, axis), labels, reduction="none")
+        logits = as_kernel_input(classes_last(logits, axis), f"{caller}: y_pred")
+        loss = row_cross_entropy(logits, labels.reshape(-1))
     else:
         loss = F.nll_loss(_log_probabilities(y_pred), labels, reduction="none")
-    return loss if ignore_class is None else F.where(counts, loss, 0.0)
+    return loss if counts is None else F.where(counts, loss, 0.0)
 
 
 def binary_crossentropy(
@@ -185,7 +177,7 @@ def binary_crossentropy(
     """
     caller = "binary_crossentropy"
     y_pred = _prediction(y_pred, caller)
-    logits = _logits(y_pred, F.sigmoid, from_logits, caller)
+    logits = _logits(y_pred, "sigmoid", from_logits, caller)
     t, p = _matched(y_true, y_pred, caller)
     t = t * (1 - label_smoothing) + 0.5 * label_smoothing
     if logits is not None:

@@ -82,7 +82,7 @@ def _reduced(losses: Tensor, weights: Tensor | None, reduction: str | None) -> T
         return losses.sum()
     if reduction == "mean_with_sample_weight" and weights is not None:
         return _over(losses.sum(), float(weights.data.sum()))
-    return losses.sum() / float(losses.numel())
+    return losses.mean()
 
 
 def _over(total: Tensor, divisor: float) -> Tensor:
@@ -182,6 +182,7 @@ class SparseCategoricalCrossentropy(FunctionLoss):
         """0 for ignored samples, 1 for the others; scaled for a mean over all, so that it is one over the others."""
         y_pred = functions.classes_last(y_pred, self.options["axis"])
         _, counted = functions.class_labels(y_true, y_pred, self.options["ignore_class"], self.name)
+        assert counted is not None  # there is an ignore_class
         counts = counted.to(y_pred.dtype)
         if self.reduction not in ("sum_over_batch_size", "mean"):
             return counts

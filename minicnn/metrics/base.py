@@ -128,12 +128,18 @@ class Mean(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """values: a number or (n, ...), of which each sample counts once; sample_weight: (n,) or of more axes."""
+        if isinstance(values, float) and isinstance(sample_weight, int):  # a mean loss, in each step of training
+            self.total += values * sample_weight
+            self.count += sample_weight
+            return
         array = np.atleast_1d(as_array(values)).astype(np.float64)
         if array.size == 0:
             raise ValueError(f"{self.name}: an empty batch cannot be measured. Received: shape {array.shape}")
-        weights = aligned_weights(
-            np.ones(len(array)) if sample_weight is None else sample_weight, array.shape, self.name
-        )
+        if sample_weight is None:
+            self.total += _sum_of_sample_means(array)
+            self.count += len(array)
+            return
+        weights = aligned_weights(sample_weight, array.shape, self.name)
         array = array.reshape(*weights.shape, -1).mean(axis=-1)
         self.total += _sum_of_sample_means(array * weights)
         self.count += _sum_of_sample_means(weights)
@@ -147,7 +153,7 @@ class Mean(Metric):
 
 def _sum_of_sample_means(values: NDArray) -> float:
     """(n, ...) -> a number: the mean of each sample, summed."""
-    return float(values.reshape(*values.shape[:1], -1).mean(axis=-1).sum())
+    return float(values.sum() if values.ndim == 1 else values.reshape(len(values), -1).mean(axis=-1).sum())
 
 
 class MeanMetricWrapper(Mean):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class Compilable:
         trainable_weights: list[Parameter]
         losses: list[Tensor]
 
-        def _flatten_layers(self) -> Iterator[Layer]: ...
+        def _flatten_layers(self) -> Sequence[Layer]: ...
         @property
         def output_names(self) -> list[str] | None: ...
 
@@ -182,7 +182,7 @@ class Compilable:
 
     def compute_metrics(self, x: Nest, y: Nest, y_pred: Nest, sample_weight: Nest = None) -> Logs:
         """Take a batch into the compiled metrics; loss and metrics so far. May be overridden."""
-        if self._output_losses.names is not None:
+        if self._output_losses.names is not None and self._output_metrics.wanted:
             labels = self._output_losses.targets(y)
             self._output_metrics.update(labels, y_pred, sample_weight, self._output_losses.losses)
         return self.get_metrics_result()
@@ -220,5 +220,7 @@ def _revived(deserialize: Callable[[Any], Any], nest: Any) -> Any:
 
 def _number(result: Any) -> Any:
     """A float where there is one number; an array (a confusion matrix) as it is."""
+    if isinstance(result, float):
+        return result
     array = result.data if isinstance(result, Tensor) else np.asarray(result)
     return float(array) if array.ndim == 0 else array

@@ -351,12 +351,12 @@ def _array(caller: str, role: str, value: Any) -> Array:
 
 def _named(batch: Batch) -> list[tuple[str, Array]]:
     """All arrays with what to call them: x, y[1], sample_weight['depth']."""
+    return [pair for role, nest in zip(Batch._fields, batch, strict=True) for pair in _named_parts(role, nest)]
 
-    def named(name: str, nest: Nest) -> list[tuple[str, Array]]:
-        if isinstance(nest, dict):
-            return [pair for key, part in nest.items() for pair in named(f"{name}[{key!r}]", part)]
-        if isinstance(nest, list):
-            return [pair for place, part in enumerate(nest) for pair in named(f"{name}[{place}]", part)]
-        return [] if nest is None else [(name, nest)]
 
-    return [pair for role, nest in zip(Batch._fields, batch, strict=True) for pair in named(role, nest)]
+def _named_parts(name: str, nest: Nest) -> list[tuple[str, Array]]:
+    if isinstance(nest, dict):
+        return [pair for key, part in nest.items() for pair in _named_parts(f"{name}[{key!r}]", part)]
+    if isinstance(nest, list):
+        return [pair for place, part in enumerate(nest) for pair in _named_parts(f"{name}[{place}]", part)]
+    return [] if nest is None else [(name, nest)]

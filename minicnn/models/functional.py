@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from minicnn.dtypes import named_dtype
 from minicnn.layers import Input, InputLayer
-from minicnn.layers.base import Layer, map_shapes
+from minicnn.layers.base import Layer
+from minicnn.layers.shapes import map_shapes
 from minicnn.layers.symbolic import Node, Shape, SymbolicTensor, flatten, map_structure
 from minicnn.tensor import Tensor
 
@@ -40,13 +42,13 @@ class Graph:
         parents_first, walk = _collect(inputs, outputs)
         self.nodes = sorted(parents_first, key=lambda node: node.order)
         self.layers = _by_depth(parents_first, walk)
-        self._unneeded = _last_readers(self.nodes, flatten(outputs))
+        self._steps = _steps(self.nodes, flatten(outputs))
         _check_names(self.layers)
 
     def run(self, inputs: Nest) -> Nest:
         """Outputs for inputs of the same nest: tensors, or symbolic tensors (which adds nodes to the layers)."""
         values = dict(zip(map(id, flatten(self.inputs)), flatten(inputs), strict=True))
-        _run(self.nodes, values, self._unneeded)
+        _run(self._steps, values)
         return map_structure(lambda symbol: values[id(symbol)], self.outputs)
 
     def output_shapes(self, input_shapes: Nest) -> Nest:
@@ -99,19 +101,62 @@ class Graph:
         return node.layer.name, self.nodes_of(node.layer).index(node), tensor.index
 
 
-def _run(nodes: Sequence[Node], values: dict[int, Any], unneeded: Sequence[Sequence[int]]) -> None:
+class _Step(NamedTuple):
+    """One call of a layer, as `_run` makes it."""
+
+    node: Node
+    plain: bool  # one symbolic tensor in, one out, and no further arguments
+    reader: Node | None  # the plain node that alone reads the output of this plain one
+    unneeded: list[int]  # ids of the symbols that nobody reads after this step: their memory can go
+
+
+def _steps(nodes: Sequence[Node], outputs: Sequence[SymbolicTensor]) -> list[_Step]:
+    readers: dict[int, list[Node]] = {id(tensor): [] for tensor in outputs}
+    for node in nodes:
+        for tensor in node.inputs:
+            readers.setdefault(id(tensor), []).append(node)
+    kept = {id(tensor) for tensor in outputs}
+    steps = []
+    for node, unneeded in zip(nodes, _last_readers(nodes, outputs), strict=True):
+        if isinstance(node.layer, InputLayer):
+            continue
+        reader = None
+        if _is_plain(node) and id(node.outputs) not in kept and len(readers.get(id(node.outputs), ())) == 1:
+            (only,) = readers[id(node.outputs)]
+            reader = only if _is_plain(only) else None
+        steps.append(_Step(node, _is_plain(node), reader, unneeded))
+    return steps
+
+
+def _is_plain(node: Node) -> bool:
+    alone = len(node.args) == 1 and isinstance(node.args[0], SymbolicTensor)
+    return alone and not node.kwargs and isinstance(node.outputs, SymbolicTensor)
+
+
+def _run(steps: Sequence[_Step], values: dict[int, Any]) -> None:
     """Call the layers in order; `values` holds the tensor for each symbol's id, and forgets those no longer needed."""
 
     def value_of(leaf: Any) -> Any:
         return values[id(leaf)] if isinstance(leaf, SymbolicTensor) else leaf
 
-    for node, done_with in zip(nodes, unneeded, strict=True):
-        if isinstance(node.layer, InputLayer):
-            continue
-        results = node.layer(*map_structure(value_of, node.args), **map_structure(value_of, node.kwargs))
-        for symbol, result in zip(flatten(node.outputs), flatten(results), strict=True):
-            values[id(symbol)] = result
-        for key in done_with:
+    for node, plain, reader, unneeded in steps:
+        layer = node.layer
+        if id(node) in values:  # its output is there already: computed together with its input
+            values[id(node.outputs)] = values.pop(id(node))
+        elif not plain:
+            results = layer(*map_structure(value_of, node.args), **map_structure(value_of, node.kwargs))
+            for symbol, result in zip(flatten(node.outputs), flatten(results), strict=True):
+                values[id(symbol)] = result
+        else:
+            x = values[id(node.args[0])]
+            fused = None if reader is None or isinstance(x, SymbolicTensor) else layer.fused_with(reader.layer)
+            if fused is None:
+                values[id(node.outputs)] = layer(x)
+            else:
+                values[id(node.outputs)] = None  # read by nobody else
+                values[id(reader)] = layer._run(fused, (x,), {})
+            del x
+        for key in unneeded:
             del values[key]
 
 
@@ -125,17 +170,22 @@ def fit_input(symbol: SymbolicTensor, value: Any) -> Tensor:
             f"the model's input {symbol.name!r} must be an array or a Tensor. Received: {type(value).__name__}"
         )
     expected = symbol.shape
-    if value.ndim == len(expected) + 1 and value.shape[-1] == 1:
-        value = value.squeeze(-1)
-    elif value.ndim == len(expected) - 1 and expected[-1] == 1:
-        value = value.unsqueeze(-1)
-    if value.ndim != len(expected) or any(
-        size not in (None, given) for size, given in zip(expected[1:], value.shape[1:], strict=True)
-    ):
+    if not _fits(expected, value.data.shape):
+        if value.ndim == len(expected) + 1 and value.shape[-1] == 1:
+            value = value.squeeze(-1)
+        elif value.ndim == len(expected) - 1 and expected[-1] == 1:
+            value = value.unsqueeze(-1)
+    if not _fits(expected, value.data.shape):
         raise ValueError(
             f"the model's input {symbol.name!r} must have shape {expected}, the batch first. Received: {value.shape}."
         )
-    return value if value.dtype == symbol.dtype else value.to(symbol.dtype)
+    return value if value.data.dtype == named_dtype(symbol.dtype) else value.to(symbol.dtype)
+
+
+def _fits(expected: Shape, shape: tuple[int, ...]) -> bool:
+    """Whether a shape is the expected one, in which None stands for any size; the batch may have any."""
+    sizes = zip(expected[1:], shape[1:], strict=False)
+    return len(shape) == len(expected) and all(size is None or size == given for size, given in sizes)
 
 
 # --------------------------------------------------------------------------------------------------- collecting
@@ -166,7 +216,7 @@ def _cut(inputs: Nest, outputs: Nest) -> tuple[Nest, Nest]:
     fresh = map_structure(lambda t: t if _is_input(t) else Input(batch_shape=t.shape, dtype=t.dtype), inputs)
     values = dict(zip(map(id, flatten(inputs)), flatten(fresh), strict=True))
     nodes = sorted(_collect(inputs, outputs)[0], key=lambda node: node.order)
-    _run(nodes, values, [()] * len(nodes))
+    _run(_steps(nodes, flatten(outputs)), values)
     return fresh, map_structure(lambda tensor: values[id(tensor)], outputs)
 
 

@@ -120,14 +120,13 @@ class OutputMetrics:
 
     def __init__(self, metrics: Any, weighted: Any, names: Sequence[str] | None) -> None:
         self._metrics, self._weighted, self._known_names = metrics, weighted, names
+        self.wanted = bool(metrics or weighted)
         self._by_output: list[tuple[list[Metric], list[Metric]]] | None = None
         self.named: dict[str, Metric] = {}
 
     @no_grad()
     def update(self, y: list[Any], y_pred: Nest, sample_weight: Nest, output_losses: Sequence[Loss | None]) -> None:
         """Take a batch into account; y holds the labels of each output."""
-        if not self._metrics and not self._weighted:
-            return
         outputs = flatten(y_pred)
         names = output_names(y_pred, self._known_names)
         if self._by_output is None:

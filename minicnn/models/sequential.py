@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minicnn.layers import InputLayer
-from minicnn.layers.base import Layer, is_shape
+from minicnn.layers.base import Layer
+from minicnn.layers.shapes import is_shape
+from minicnn.layers.structure import structure
 from minicnn.layers.symbolic import Shape, SymbolicTensor
 from minicnn.models.functional import Graph, Nest, fit_input
 from minicnn.models.model import Model
@@ -53,6 +55,7 @@ class Sequential(Model):
         if self._tips:
             self._extend(layer)
         self._layers.append(layer)
+        structure.changed()
 
     def pop(self) -> Layer:
         """Take the top layer off again and return it.
@@ -64,6 +67,7 @@ class Sequential(Model):
         if self._tips:
             self._tips.pop()
         top = self._layers.pop()
+        structure.changed()
         self._graph = None
         self.built = bool(self._tips and self.layers)
         return top
@@ -79,6 +83,7 @@ class Sequential(Model):
 
     def _start(self, source: InputLayer) -> None:
         self._layers.insert(0, source)
+        structure.changed()
         self._tips = [source.output]
 
     def _extend(self, layer: Layer) -> None:
@@ -112,8 +117,13 @@ class Sequential(Model):
 
     def call(self, inputs: Nest) -> Nest:
         x = fit_input(self._tips[0], inputs) if self._tips else inputs
-        for layer in self.layers:
-            x = layer(x)
+        layers = self.layers
+        position = 0
+        while position < len(layers):
+            layer, following = layers[position], layers[position + 1 : position + 2]
+            fused = layer.fused_with(following[0]) if following else None
+            x = layer(x) if fused is None else layer._run(fused, (x,), {})
+            position += 1 if fused is None else 2
         return x
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minicnn.layers import InputLayer
-from minicnn.layers.base import Layer, map_shapes
+from minicnn.layers.base import Layer
 from minicnn.layers.parameter import Parameter
+from minicnn.layers.shapes import map_shapes
 from minicnn.layers.symbolic import flatten
 
 if TYPE_CHECKING:

@@ -156,13 +156,12 @@ class Optimizer(Configurable):
         grads = list(grads)
         if not grads:
             return
-        pairs = self._pairs(grads, trainable_variables)
-        parameters = [p for _, p in pairs]
-        arrays = self._clipped([_gradient_array(g, p) for g, p in pairs])
-        indices, lr = self._indices(parameters), self.learning_rate
+        grads, parameters = self._pairs(grads, trainable_variables)
+        arrays = self._clipped([_gradient_array(g, p) for g, p in zip(grads, parameters, strict=True)])
+        state, lr = self._state_of(parameters), self.learning_rate
         with no_grad():
             self._decay(parameters, lr)
-            self._update([p._edit() for p in parameters], arrays, indices, lr)
+            self._update([p._edit() for p in parameters], arrays, state, lr)
             for parameter in parameters:
                 constraint = getattr(parameter, "constraint", None)
                 if constraint is not None:
@@ -174,8 +173,8 @@ class Optimizer(Configurable):
         pairs = list(grads_and_vars)
         self.apply([gradient for gradient, _ in pairs], [parameter for _, parameter in pairs])
 
-    def _pairs(self, grads: list[Any], variables: Iterable[Tensor] | None) -> list[tuple[Any, Tensor]]:
-        """Gradients with their parameters, without those that are None."""
+    def _pairs(self, grads: list[Any], variables: Iterable[Tensor] | None) -> tuple[list[Any], list[Tensor]]:
+        """Gradients and their parameters, without those that are None."""
         if variables is None and self._parameters is None:
             raise ValueError(f"{self.name}: pass the parameters too, apply(grads, parameters), or call build before.")
         parameters = list(self._parameters or []) if variables is None else list(variables)
@@ -185,16 +184,21 @@ class Optimizer(Configurable):
                 f"{len(parameters)} parameters"
             )
         self.build(parameters)
-        pairs = [(g, p) for g, p in zip(grads, parameters, strict=True) if g is not None]
-        if not pairs:
+        missing = [p for g, p in zip(grads, parameters, strict=True) if g is None]
+        if not missing:
+            return grads, parameters
+        if len(missing) == len(grads):
             raise ValueError(f"{self.name}: all gradients are None: the loss does not depend on any parameter.")
-        if len(pairs) < len(grads):
-            missing = [_path(p) for g, p in zip(grads, parameters, strict=True) if g is None]
-            warnings.warn(f"{self.name}: no gradient for {missing}: they stay as they are.", stacklevel=3)
-        return pairs
+        warnings.warn(
+            f"{self.name}: no gradient for {[_path(p) for p in missing]}: they stay as they are.", stacklevel=3
+        )
+        given = [(g, p) for g, p in zip(grads, parameters, strict=True) if g is not None]
+        return [g for g, _ in given], [p for _, p in given]
 
-    def _indices(self, parameters: list[Tensor]) -> list[int]:
-        """Places of the parameters among those the optimizer was built for."""
+    def _state_of(self, parameters: list[Tensor]) -> Mapping[str, list[Array]]:
+        """The state arrays of these parameters, which are among those the optimizer was built for."""
+        if self._parameters is not None and list(map(id, parameters)) == list(map(id, self._parameters)):
+            return self._state  # all of them, as in every step of most training
         places = {id(parameter): index for index, parameter in enumerate(self._parameters or [])}
         for parameter in parameters:
             if id(parameter) not in places:
@@ -202,13 +206,13 @@ class Optimizer(Configurable):
                     f"{self.name} keeps state for the parameters of its first step. Make a new optimizer for others. "
                     f"Received: {_path(parameter)}"
                 )
-        return [places[id(parameter)] for parameter in parameters]
+        indices = [places[id(parameter)] for parameter in parameters]
+        return {slot: [arrays[i] for i in indices] for slot, arrays in self._state.items()}
 
-    def _update(self, params: list[Array], grads: list[Array], indices: list[int], lr: float) -> None:
+    def _update(self, params: list[Array], grads: list[Array], state: Mapping[str, list[Array]], lr: float) -> None:
         """Run `update` on contiguous arrays, as kernels want them; copies go back to where they came from."""
         backend = backend_of(params[0])
-        contiguous = [backend.xp.asarray(array, order="C") for array in params]
-        state = {slot: [arrays[i] for i in indices] for slot, arrays in self._state.items()}
+        contiguous = [array if array.flags.c_contiguous else array.copy(order="C") for array in params]
         self.update(backend.kernels, contiguous, grads, state, lr)
         for array, changed in zip(params, contiguous, strict=True):
             if changed is not array:
@@ -218,6 +222,8 @@ class Optimizer(Configurable):
 
     def _clipped(self, grads: list[Array]) -> list[Array]:
         """Gradients within the bounds; new arrays where something is clipped."""
+        if self.clipnorm is self.global_clipnorm is self.clipvalue is None:
+            return grads
         xp = backend_of(grads[0]).xp
         if self.clipnorm is not None:
             return [g * _shrink(xp.sqrt((g * g).sum()), self.clipnorm) for g in grads]
@@ -338,9 +344,10 @@ def _check_others(kind: type[Optimizer], others: dict[str, Any]) -> None:
 
 def _gradient_array(gradient: Tensor | Array, parameter: Tensor) -> Array:
     """The gradient as a contiguous array of the parameter's dtype; ValueError for another shape."""
-    array = gradient.data if isinstance(gradient, Tensor) else gradient
-    array = backend_of(parameter.data).xp.asarray(array, dtype=parameter.dtype, order="C")
-    if array.shape != parameter.shape:
+    array, data = gradient.data if isinstance(gradient, Tensor) else gradient, parameter.data
+    if type(array) is not type(data) or array.dtype != data.dtype or not array.flags.c_contiguous:
+        array = backend_of(data).xp.asarray(array, dtype=data.dtype, order="C")
+    if array.shape != data.shape:
         raise ValueError(
             f"a gradient must have the shape of its parameter {_path(parameter)}, {parameter.shape}. "
             f"Received: {array.shape}"
