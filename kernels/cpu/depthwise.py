@@ -1,0 +1,412 @@
+"""Depthwise convolution: each channel by itself, vectors along the channels.
+
+N batch, H W height and width of the input, C its channels, KH KW kernel size, F filters, OH OW height and width of
+the output. x (N, H, W, C), w (KH, KW, 1, F), gy (N, OH, OW, F). F = C * multiplier; where the multiplier is not 1,
+each channel of x is repeated, so that filter f reads channel f and all below is elementwise in F.
+
+There are few products (9 for each number of a 3x3 convolution), so what counts is that memory is read and written once
+and from front to back. Rows of the output are computed one after another; the rows of the input that they share stay in
+the second-level cache. Within a row, four pixels are computed at once for one vector of channels after another: a
+weight that was loaded serves four sums, and memory is still visited nearly in order.
+
+The gradient of the input is the same computation with other tables. Both say for each pixel of their result which taps
+reach it and which pixel each tap reads; tables of rows and columns hold that, so strides, dilation and padding are
+nothing to the loops. The four pixels are such as share their taps: neighbours, or in the gradient of a convolution with
+stride s every s-th.
+
+The gradient of the weights goes over rows too, a few pixels at a time, so few that they stay in the first-level cache
+while the sums of one vector of channels after another are taken, for nine taps at once.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minicnn.kernels.contract import Array, Padding2D, Pair
+from minicnn.kernels.cpu import buffers
+from minicnn.kernels.cpu.jit import helper, kernel
+from minicnn.kernels.cpu.parallel import parallel_for
+from minicnn.kernels.cpu.simd import clamp, fma, lanes, load, load_first, splat, store, store_first
+
+TASKS = 64
+SERIAL = 1 << 16
+"""With fewer products, the work is done on the calling thread."""
+
+SLICES = 16
+"""Partial sums of the weights' gradient, each over a part of the rows."""
+
+CHUNK = 1024
+"""Numbers of a row of x that are taken at once for the gradient of the weights: 4 KB in float32, a row for each tap."""
+
+
+def depthwise_conv2d(
+    x: Array, w: Array, b: Array | None, strides: Pair, padding: Padding2D, dilation: Pair, low: float, high: float
+) -> Array:
+    """x (N, H, W, C), w (KH, KW, 1, F), b (F,) or None -> clamp(conv(x, w) + b, low, high), (N, OH, OW, F)."""
+    x = _repeat(x, w.shape[3])
+    size, window = x.shape[1:3], w.shape[:2]
+    output_size = tuple(
+        (size[i] + sum(padding[i]) - (window[i] - 1) * dilation[i] - 1) // strides[i] + 1 for i in range(2)
+    )
+    tables = _tables(output_size, size, window, strides, padding, dilation, x.shape[3], backward=False)
+    return _gather(x, w, np.zeros(w.shape[3], w.dtype) if b is None else b, output_size, tables, low, high)
+
+
+def depthwise_input_grad(
+    gy: Array, w: Array, input_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair, channels: int
+) -> Array:
+    """gy (N, OH, OW, F), w (KH, KW, 1, F), input_size (H, W) -> (N, H, W, channels)."""
+    n, oh, ow, f = gy.shape
+    tables = _tables(input_size, (oh, ow), w.shape[:2], strides, padding, dilation, f, backward=True)
+    gx = _gather(gy, w, np.zeros(f, w.dtype), input_size, tables, -np.inf, np.inf)
+    if f == channels:
+        return gx
+    return gx.reshape(n, *input_size, channels, f // channels).sum(axis=4)
+
+
+def depthwise_weight_grad(
+    x: Array, gy: Array, kernel_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair
+) -> Array:
+    """x (N, H, W, C), gy (N, OH, OW, F) -> (KH, KW, 1, F)."""
+    n, oh, ow, f = gy.shape
+    x = _repeat(x, f)
+    kh, kw = kernel_size
+    gw = np.empty((kh, kw, 1, f), gy.dtype)
+    slices = 1 if gy.size * kh * kw < SERIAL else min(SLICES, n * oh)
+    partial = buffers.empty((slices * kh * kw * f,), gy.dtype)
+    sizes, served = _weight_tables((oh, ow), x.shape[1:3], kernel_size, strides, padding, dilation, f)
+    _weight_grad(x.reshape(-1), gy.reshape(-1), gw.reshape(-1), partial, sizes, served, slices, n * oh)
+    return gw
+
+
+def _repeat(x: Array, filters: int) -> Array:
+    """Each channel of x (..., C) once for each of its filters: (..., F)."""
+    return x if x.shape[3] == filters else np.repeat(x, filters // x.shape[3], axis=3)
+
+
+# --------------------------------------------------------------------------------- convolution, gradient of the input
+
+
+class Axis(NamedTuple):
+    """For each row (or column) of the result: which taps reach it, and what each of them reads.
+
+    The taps lie at even distances in the window, and so do the rows that they read.
+    """
+
+    first: Array  # (size, 3): the first tap, the row that it reads, how many taps
+    tap_step: int
+    source_step: int
+
+
+def _forward_axis(size: int, source_size: int, window: int, stride: int, before: int, dilation: int) -> Axis:
+    """Output row i reads input row i * stride + k * dilation - before by tap k."""
+    first = np.zeros((size, 3), np.int64)
+    for i in range(size):
+        taps = [k for k in range(window) if 0 <= i * stride + k * dilation - before < source_size]
+        if taps:
+            first[i] = taps[0], i * stride + taps[0] * dilation - before, len(taps)
+    return Axis(first, 1, dilation)
+
+
+def _backward_axis(size: int, source_size: int, window: int, stride: int, before: int, dilation: int) -> Axis:
+    """Input row i was read by output row (i + before - k * dilation) / stride, where that is a whole number."""
+    step = stride // math.gcd(stride, dilation)
+    first = np.zeros((size, 3), np.int64)
+    for i in range(size):
+        reads = [(k, *divmod(i + before - k * dilation, stride)) for k in range(window)]
+        taps = [(k, row) for k, row, rest in reads if rest == 0 and 0 <= row < source_size]
+        if taps:
+            first[i] = *taps[0], len(taps)
+    return Axis(first, step, -(step * dilation // stride))
+
+
+class Tables(NamedTuple):
+    """Two axes as the loops take them: in numbers of memory instead of rows and columns."""
+
+    rows: Array  # (rows, 3): offset into w, offset into an image, how many taps
+    groups: Array  # (groups, 5): first column, 1 or 4 columns, offset into w, offset into a row, how many taps
+    steps: Array  # from tap to tap: of rows in w and in the image, of columns in both; from pixel to pixel: of what is
+    # read and of the result
+
+
+@lru_cache(maxsize=1024)
+def _tables(
+    size: Pair,
+    source_size: Pair,
+    window: Pair,
+    strides: Pair,
+    padding: Padding2D,
+    dilation: Pair,
+    filters: int,
+    backward: bool,
+) -> Tables:
+    """Tables for a result of `size` that is computed from images of `source_size`."""
+    make = _backward_axis if backward else _forward_axis
+    rows, columns = (make(size[i], source_size[i], window[i], strides[i], padding[i][0], dilation[i]) for i in range(2))
+    w_row, source_row = window[1] * filters, source_size[1] * filters
+    distance, pixel = (strides[1], 1) if backward else (1, strides[1])
+    groups = [
+        (column, count, *(columns.first[column] * (filters, filters, 1)))
+        for column, count in _groups(columns.first, distance)
+    ]
+    steps = [rows.tap_step * w_row, rows.source_step * source_row, columns.tap_step * filters,
+             columns.source_step * filters, pixel * filters, distance * filters]  # fmt: skip
+    return Tables(rows.first * (w_row, source_row, 1), np.array(groups), np.array(steps))
+
+
+def _groups(columns: Array, distance: int) -> list[Pair]:
+    """(first column, how many) for runs of four columns, so far apart, that the same taps reach; else single ones."""
+    groups = []
+    for residue in range(min(distance, len(columns))):
+        column = residue
+        while column < len(columns):
+            run = columns[column : column + 4 * distance : distance]
+            same = len(run) == 4 and (run[:, ::2] == run[0, ::2]).all()
+            groups.append((column, 4 if same else 1))
+            column += distance * groups[-1][1]
+    return sorted(groups)
+
+
+def _gather(source: Array, w: Array, b: Array, size: Pair, tables: Tables, low: float, high: float) -> Array:
+    """Sum what the tables say: source (N, ., ., F), w (KH, KW, 1, F), b (F,) -> (N, *size, F)."""
+    n, f, dtype = source.shape[0], source.shape[3], source.dtype.type
+    y = buffers.empty((n, *size, f), dtype)
+    if y.size:
+        tasks = 1 if y.size * w.shape[0] * w.shape[1] < SERIAL else min(TASKS, n * size[0])
+        _gather_rows(source.reshape(-1), w.reshape(-1), b, y.reshape(-1), tasks, n, *tables, dtype(low), dtype(high))
+    return y
+
+
+@kernel
+def _gather_rows(x, w, b, y, tasks, images, rows, groups, steps, low, high):  # type: ignore[no-untyped-def]
+    parallel_for(_gather_some_rows, tasks, (x, w, b, y, tasks, images, rows, groups, steps, low, high))
+
+
+@helper
+def _gather_some_rows(task, x, w, b, y, tasks, images, rows, groups, steps, low, high):  # type: ignore[no-untyped-def]
+    """One task: consecutive rows of the result."""
+    f, step, height = len(b), lanes(y), len(rows)
+    whole = f // step * step
+    image, result_row = len(x) // images, len(y) // (images * height)
+    limits = (splat(low), splat(high))
+    first, last = task * images * height // tasks, (task + 1) * images * height // tasks
+    for row in range(first, last):
+        n, i = divmod(row, height)
+        for group in range(len(groups)):
+            p = _Pixels(
+                n * image + rows[i, 1] + groups[group, 3], rows[i, 0] + groups[group, 2], rows[i, 2], groups[group, 4],
+                steps[0], steps[1], steps[2], steps[3], steps[4], steps[5], row * result_row + groups[group, 0] * f,
+            )  # fmt: skip
+            if groups[group, 1] == 4:
+                for c in range(0, whole, step):
+                    _four(x, w, b, y, p, limits, c, step)
+                if whole < f:
+                    _four_of_few(x, w, b, y, p, limits, whole, f - whole)
+            else:
+                for c in range(0, whole, step):
+                    _one(x, w, b, y, p, limits, c, step)
+                if whole < f:
+                    _one_of_few(x, w, b, y, p, limits, whole, f - whole)
+
+
+class _Pixels(NamedTuple):
+    """Pixels of the result that are computed at once."""
+
+    source: int  # what the first tap reads
+    weights: int  # the first tap
+    rows: int  # how many rows and columns of taps
+    columns: int
+    w_row: int  # see Tables.steps
+    x_row: int
+    w_column: int
+    x_column: int
+    pixel: int
+    distance: int
+    result: int
+
+
+@helper
+def _read(array, i, count):  # type: ignore[no-untyped-def]
+    return load(array, i)
+
+
+@helper
+def _write(array, i, vector, count):  # type: ignore[no-untyped-def]
+    store(array, i, vector)
+
+
+def _make_sums(read: Any, write: Any) -> Any:
+    """Sums for one vector of channels: of four pixels, and of one."""
+
+    @helper
+    def four(x, w, b, y, p, limits, c, count):  # type: ignore[no-untyped-def]
+        start = read(b, c, count)
+        s0, s1, s2, s3 = start, start, start, start
+        w_row, x_row = p.weights + c, p.source + c
+        for _ in range(p.rows):
+            w_place, place = w_row, x_row
+            for _ in range(p.columns):
+                weights = read(w, w_place, count)
+                s0 = fma(read(x, place, count), weights, s0)
+                s1 = fma(read(x, place + p.pixel, count), weights, s1)
+                s2 = fma(read(x, place + 2 * p.pixel, count), weights, s2)
+                s3 = fma(read(x, place + 3 * p.pixel, count), weights, s3)
+                w_place += p.w_column
+                place += p.x_column
+            w_row += p.w_row
+            x_row += p.x_row
+        place = p.result + c
+        write(y, place, clamp(s0, limits[0], limits[1]), count)
+        write(y, place + p.distance, clamp(s1, limits[0], limits[1]), count)
+        write(y, place + 2 * p.distance, clamp(s2, limits[0], limits[1]), count)
+        write(y, place + 3 * p.distance, clamp(s3, limits[0], limits[1]), count)
+
+    @helper
+    def one(x, w, b, y, p, limits, c, count):  # type: ignore[no-untyped-def]
+        total = read(b, c, count)
+        w_row, x_row = p.weights + c, p.source + c
+        for _ in range(p.rows):
+            w_place, place = w_row, x_row
+            for _ in range(p.columns):
+                total = fma(read(x, place, count), read(w, w_place, count), total)
+                w_place += p.w_column
+                place += p.x_column
+            w_row += p.w_row
+            x_row += p.x_row
+        write(y, p.result + c, clamp(total, limits[0], limits[1]), count)
+
+    return four, one
+
+
+_four, _one = _make_sums(_read, _write)
+_four_of_few, _one_of_few = _make_sums(load_first, store_first)
+
+
+# --------------------------------------------------------------------------------------------- gradient of the weights
+
+
+class _Sizes(NamedTuple):
+    oh: int
+    ow: int
+    f: int
+    kh: int
+    kw: int
+    sh: int  # strides, dilation and padding before the first row and column
+    sw: int
+    dh: int
+    dw: int
+    top: int
+    left: int
+    image: int  # numbers in an image of x
+    x_row: int  # and in a row
+
+
+@lru_cache(maxsize=1024)
+def _weight_tables(
+    size: Pair, source_size: Pair, window: Pair, strides: Pair, padding: Padding2D, dilation: Pair, filters: int
+) -> tuple[Array, Array]:
+    """The _Sizes, and for each row and each column of the window the first and the last output position it serves."""
+    (kh, kw), (sh, sw), (dh, dw), (h, w) = window, strides, dilation, source_size
+    (top, _), (left, _) = padding
+    sizes = _Sizes(*size, filters, kh, kw, sh, sw, dh, dw, top, left, h * w * filters, w * filters)
+    rows = [_served(size[0], h, k * dh - top, sh) for k in range(kh)]
+    columns = [_served(size[1], w, l * dw - left, sw) for l in range(kw)]
+    return np.array(sizes), np.array([*rows, *columns])
+
+
+def _served(size: int, source_size: int, shift: int, stride: int) -> Pair:
+    """The range of output positions i for which 0 <= i * stride + shift < source_size."""
+    first = min(max(0, -(shift // stride)), size)
+    return first, max(first, min(size, -((shift - source_size) // stride)))
+
+
+@kernel
+def _weight_grad(x, gy, gw, partial, numbers, served, slices, rows):  # type: ignore[no-untyped-def]
+    v = numbers
+    sizes = _Sizes(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12])
+    parallel_for(_weight_grad_slice, slices, (x, gy, partial, served, slices, rows, sizes))
+    for i in range(len(gw)):
+        total = partial[i]
+        for piece in range(1, slices):
+            total += partial[piece * len(gw) + i]
+        gw[i] = total
+
+
+@helper
+def _weight_grad_slice(task, x, gy, partial, served, slices, rows, s):  # type: ignore[no-untyped-def]
+    """One task: the sums over consecutive rows of gy."""
+    taps = s.kh * s.kw
+    sums = task * taps * s.f
+    for i in range(taps * s.f):
+        partial[sums + i] = 0
+    chunk = max(4, CHUNK // s.f)
+    for row in range(task * rows // slices, (task + 1) * rows // slices):
+        n, i = divmod(row, s.oh)
+        x_start = n * s.image + (i * s.sh - s.top) * s.x_row - s.left * s.f  # what tap (0, 0) of column 0 reads
+        for begin in range(0, s.ow, chunk):
+            end = min(begin + chunk, s.ow)
+            for k in range(s.kh):
+                if served[k, 0] <= i < served[k, 1]:
+                    tap, tap_start = sums + k * s.kw * s.f, x_start + k * s.dh * s.x_row
+                    _add_row_of_taps(x, tap_start, gy, row * s.ow * s.f, partial, tap, served, begin, end, s)
+
+
+@helper
+def _add_row_of_taps(x, x_start, gy, gy_start, sums, sums_start, served, begin, end, s):  # type: ignore[no-untyped-def]
+    """Add the sums over some columns for one row of taps: three at a time, where all three serve the column."""
+    step = lanes(x)
+    whole = s.f // step * step
+    for l in range(0, s.kw, 3):
+        first, last = end, end
+        if l + 3 <= s.kw:
+            first = min(end, max(begin, max(served[s.kh + l, 0], served[s.kh + l + 2, 0])))
+            last = max(first, min(end, min(served[s.kh + l, 1], served[s.kh + l + 2, 1])))
+            place, tap = x_start + l * s.dw * s.f, sums_start + l * s.f
+            for c in range(0, whole, step):
+                _three(x, place + c, gy, gy_start + c, sums, tap + c, first, last, s, step)
+            if whole < s.f:
+                _three_of_few(x, place + whole, gy, gy_start + whole, sums, tap + whole, first, last, s, s.f - whole)
+        for tap in range(l, min(l + 3, s.kw)):
+            for j in range(max(begin, served[s.kh + tap, 0]), min(end, served[s.kh + tap, 1])):
+                if j < first or j >= last:
+                    place = x_start + (tap * s.dw + j * s.sw) * s.f
+                    _add_products(x, place, gy, gy_start + j * s.f, sums, sums_start + tap * s.f, s.f)
+
+
+@helper
+def _add_products(x, x_start, gy, gy_start, sums, sums_start, count):  # type: ignore[no-untyped-def]
+    """sums += x * gy for the channels of one pixel."""
+    step = lanes(x)
+    whole = count // step * step
+    for c in range(0, whole, step):
+        total = fma(load(x, x_start + c), load(gy, gy_start + c), load(sums, sums_start + c))
+        store(sums, sums_start + c, total)
+    for c in range(whole, count):
+        sums[sums_start + c] += x[x_start + c] * gy[gy_start + c]
+
+
+def _make_three(read: Any, write: Any) -> Any:
+    """Add the sums over some columns of one vector of channels, for three taps in a row."""
+
+    @helper
+    def three(x, x_start, gy, gy_start, sums, sums_start, first, last, s, count):  # type: ignore[no-untyped-def]
+        zero = splat(x.dtype.type(0))
+        s0, s1, s2 = zero, zero, zero
+        right = s.dw * s.f
+        for j in range(first, last):
+            g, place = read(gy, gy_start + j * s.f, count), x_start + j * s.sw * s.f
+            s0 = fma(read(x, place, count), g, s0)
+            s1 = fma(read(x, place + right, count), g, s1)
+            s2 = fma(read(x, place + 2 * right, count), g, s2)
+        write(sums, sums_start, read(sums, sums_start, count) + s0, count)
+        write(sums, sums_start + s.f, read(sums, sums_start + s.f, count) + s1, count)
+        write(sums, sums_start + 2 * s.f, read(sums, sums_start + 2 * s.f, count) + s2, count)
+
+    return three
+
+
+_three, _three_of_few = _make_three(_read, _write), _make_three(load_first, store_first)
