@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,19 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     how = Options.quick(chosen, options.threads, rounds) if options.quick else Options(chosen, rounds, options.threads)
     with console.status("starting the frameworks") as status:
-        run = Runner(how, tell=status.update).run(cases)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(run, indent=1) + "\n")
-    return run
+        return Runner(how, tell=status.update, keep=_writer(options.json)).run(cases)
+
+
+def _writer(path: Path | None) -> Callable[[dict[str, Any]], None]:
+    """What writes the results so far, so that an interrupted run is not lost."""
+    if path is None:
+        return lambda run: None
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(run: dict[str, Any]) -> None:
+        path.write_text(json.dumps(run, indent=1) + "\n")
+
+    return write
 
 
 def _cases(options: argparse.Namespace) -> list[Any]:

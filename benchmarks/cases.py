@@ -39,7 +39,12 @@ class Case:
     seed: int = 7
 
     def to_json(self) -> dict[str, Any]:
+        """All of it, as a worker gets it."""
         return dataclasses.asdict(self)
+
+    def to_record(self) -> dict[str, Any]:
+        """The same for the results, with no more of a network than its name."""
+        return {**dataclasses.asdict(self), "network": self.network and self.network["name"]}
 
 
 def all_cases() -> list[Case]:

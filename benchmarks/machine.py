@@ -60,7 +60,8 @@ def cores() -> list[int]:
     if not hasattr(os, "sched_getaffinity"):
         return list(range(os.cpu_count() or 1))
     seen: set[tuple[str, str]] = set()
-    first, second = [], []
+    first: list[int] = []
+    second: list[int] = []
     for cpu in sorted(os.sched_getaffinity(0)):
         place = _topology(cpu, "physical_package_id"), _topology(cpu, "core_id")
         (second if place in seen else first).append(cpu)

@@ -61,6 +61,8 @@ ADAM = {"name": "adam", "learning_rate": 1e-3}
 NADAM = {"name": "nadam", "learning_rate": 1e-3}
 RMSPROP = {"name": "rmsprop", "learning_rate": 1e-3}
 SGD = {"name": "sgd", "learning_rate": 1e-2, "momentum": 0.9}
+SLOW_SGD = {**SGD, "learning_rate": 1e-4}
+"""For the deep networks with batch norm, which blow up rounding errors from step to step."""
 
 
 def a2() -> Network:
@@ -192,7 +194,7 @@ def resnet18() -> Network:
             net.add("add", y, skip)
             x = net.add("activation", name="relu")
     net.add("global_avg_pool2d")
-    return net.network("ResNet-18", (64, 64, 3), 200, SGD)
+    return net.network("ResNet-18", (64, 64, 3), 200, SLOW_SGD)
 
 
 def mobilenet() -> Network:
@@ -210,7 +212,7 @@ def mobilenet() -> Network:
         net.add("batch_norm")
         net.add("activation", name="relu")
     net.add("global_avg_pool2d")
-    return net.network("MobileNet", (64, 64, 3), 200, SGD)
+    return net.network("MobileNet", (64, 64, 3), 200, SLOW_SGD)
 
 
 def equal_layers(kind: str, count: int) -> Network:

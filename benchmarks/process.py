@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -72,15 +73,15 @@ class Process:
         return f"exit status {self._process.returncode}: {lines[-1] if lines else 'no message'}"
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # of a request that nobody read
                     pipe.close()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._log.close()
 
 

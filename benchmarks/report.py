@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import ratios, targets
+from benchmarks.network_cases import LAYER_KINDS
 from benchmarks.ratios import DEFAULT, OURS, Change, Result, against_best, against_default
 from benchmarks.targets import Target
 
@@ -24,12 +25,14 @@ def show(run: dict[str, Any], console: Console) -> None:
         if ratios.of_group(results, group):
             console.print(table(run, ratios.of_group(results, group)))
     if ratios.of_group(results, "steps"):
+        console.print(_first_calls(run, ratios.of_group(results, "steps")))
         console.print(_memory(run, ratios.of_group(results, "steps")))
     if ratios.of_group(results, "overhead"):
         console.print(_overhead(run, results))
     if ratios.of_group(results, "startup"):
         console.print(_startup(run, ratios.of_group(results, "startup")))
-    console.print(_summary(results))
+    if summary(results):
+        console.print(_summary(results))
     for line in problems(results):
         console.print(f"[red]{line}[/red]")
 
@@ -144,14 +147,13 @@ def _kernels(run: dict[str, Any], results: list[Result]) -> Table:
     return table
 
 
-def _networks(run: dict[str, Any], results: list[Result], title: str, *extra: str) -> Table:
+def _networks(run: dict[str, Any], results: list[Result], title: str) -> Table:
     """Times of all frameworks, ratios, GFLOP/s."""
     others = _others(run, results)
-    columns = (OURS, *others, "vs default", "vs fastest", "fastest", "rate", "of limit", "error", *extra)
+    columns = (OURS, *others, "vs default", "vs fastest", "fastest", "rate", "of limit", "error")
     table = _table(title, "network", *columns)
     for result in results:
         best, fastest = against_best(result)
-        first = [time_cell(result["measurements"].get(OURS, {}).get("first_call_s"))] if extra else []
         table.add_row(
             result["case"]["name"],
             *[_cell(result, name) for name in (OURS, *others)],
@@ -160,13 +162,12 @@ def _networks(run: dict[str, Any], results: list[Result], title: str, *extra: st
             fastest or "-",
             *_rates(result, run["machine"]),
             _check_cell(result),
-            *first,
         )
     return table
 
 
 def _steps(run: dict[str, Any], results: list[Result]) -> Table:
-    return _networks(run, results, "Training steps: median time, ratio to the fastest framework", "first 2 steps")
+    return _networks(run, results, "Training steps: median time, ratio to default PyTorch and to the fastest")
 
 
 def _inference(run: dict[str, Any], results: list[Result]) -> Table:
@@ -175,6 +176,15 @@ def _inference(run: dict[str, Any], results: list[Result]) -> Table:
 
 def _scaling(run: dict[str, Any], results: list[Result]) -> Table:
     return _networks(run, results, "Cost against batch size, image size, channels and threads")
+
+
+def _first_calls(run: dict[str, Any], results: list[Result]) -> Table:
+    names = [OURS, *_others(run, results)]
+    table = _table("First calls: building the network and its first two steps, in a fresh process", "network", *names)
+    for result in results:
+        firsts = [result["measurements"].get(name, {}).get("first_call_s") for name in names]
+        table.add_row(result["case"]["name"], *map(time_cell, firsts))
+    return table
 
 
 def _memory(run: dict[str, Any], results: list[Result]) -> Table:
@@ -220,7 +230,7 @@ def _overhead(run: dict[str, Any], results: list[Result]) -> Table:
     names = [OURS, *_others(run, ratios.of_group(results, "overhead"))]
     costs = {name: ratios.seconds_a_layer(results, name) for name in names}
     table = _table("What one layer more costs on tiny inputs, forward and backward", "layer", *names)
-    for kind in dict.fromkeys(kind for found in costs.values() for kind in found):
+    for kind in LAYER_KINDS:
         cells = [f"{costs[name][kind] * 1e6:.1f} us" if kind in costs[name] else "-" for name in names]
         if kind in costs[OURS]:
             met = costs[OURS][kind] * 1e6 <= targets.MICROSECONDS_A_LAYER

@@ -46,29 +46,25 @@ class Runner:
 
     options: Options
     tell: Callable[[str], None] = lambda _: None
+    keep: Callable[[dict[str, Any]], None] = lambda _: None
     _alive: dict[tuple[str, int], Process] = field(default_factory=dict)
 
     def run(self, cases: list[Case]) -> dict[str, Any]:
-        """Everything measured, as it is written to the JSON file."""
-        described = machine.describe()
+        """Everything measured, as it is written to the JSON file; `keep` gets what there is after each case."""
+        settings = {name: getattr(self.options, name) for name in ("rounds", "threads", "sample_s", "pause")}
+        run: dict[str, Any] = {"format": FORMAT, "machine": machine.describe(), "options": settings}
         try:
-            frameworks = {peer.name: self._hello(peer) for peer in (MINICNN, *self.options.peers)}
-            limits = self._limits()
-            results = []
+            run["frameworks"] = {peer.name: self._hello(peer) for peer in (MINICNN, *self.options.peers)}
+            run["machine"].update(self._limits())
+            run["results"] = []
             for number, case in enumerate(cases, 1):
                 if case.threads is None or case.threads <= len(machine.cores()):
                     self.tell(f"{number}/{len(cases)} {case.group}: {case.name}")
-                    results.append({"case": case.to_json(), "measurements": self.measure(case)})
+                    run["results"].append({"case": case.to_record(), "measurements": self.measure(case)})
+                    self.keep(run)
         finally:
             self.close()
-        settings = {name: getattr(self.options, name) for name in ("rounds", "threads", "sample_s", "pause")}
-        return {
-            "format": FORMAT,
-            "machine": {**described, **limits},
-            "options": settings,
-            "frameworks": frameworks,
-            "results": results,
-        }
+        return run
 
     def close(self) -> None:
         for running in self._alive.values():

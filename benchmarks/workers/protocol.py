@@ -128,7 +128,7 @@ class Session:
 
     def do_prepare(self, case: Case) -> dict[str, Any]:
         self.do_release()
-        resident = memory.start_peak()
+        origin = memory.start_peak()
         start = time.perf_counter()
         self.work = self.worker.build(case)
         if case["op"] != "train":  # which has made two steps already
@@ -137,7 +137,7 @@ class Session:
         outputs = {name: digest(np.asarray(array)) for name, array in self.work.outputs().items()}
         if case["op"] == "train":
             self.work.call()
-        return {"first_call_s": first, "peak_bytes": memory.peak_since(resident), "outputs": outputs}
+        return {"first_call_s": first, "peak_bytes": memory.peak_since(origin), "outputs": outputs}
 
     def do_first_batch(self, case: Case) -> dict[str, Any]:
         start = time.perf_counter()

@@ -31,6 +31,7 @@ class TorchWorker(Worker):
         torch.set_num_threads(threads)
         self.form = os.environ.get("BENCHMARK_FORM", "default")
         self.best = self.form != "default"
+        self.layout = torch.contiguous_format
 
     def describe(self) -> dict[str, Any]:
         return {"version": torch.__version__, "form": self.form}
