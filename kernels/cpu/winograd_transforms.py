@@ -239,12 +239,12 @@ def _output_rows(m, place, plane, low, high):  # type: ignore[no-untyped-def]
 @helper
 def transform_weight_grad(s, place, plane, gw, start, down, right, count):  # type: ignore[no-untyped-def]
     """G^T s G: 6 x 6 points -> the gradients of 3 x 3 taps, of their first `count` filters."""
-    a = weight_grad_1d(*_six_first(s, place, 6 * plane, count))
-    b = weight_grad_1d(*_six_first(s, place + plane, 6 * plane, count))
-    c = weight_grad_1d(*_six_first(s, place + 2 * plane, 6 * plane, count))
-    d = weight_grad_1d(*_six_first(s, place + 3 * plane, 6 * plane, count))
-    e = weight_grad_1d(*_six_first(s, place + 4 * plane, 6 * plane, count))
-    f = weight_grad_1d(*_six_first(s, place + 5 * plane, 6 * plane, count))
+    a = weight_grad_1d(*_six(s, place, 6 * plane))
+    b = weight_grad_1d(*_six(s, place + plane, 6 * plane))
+    c = weight_grad_1d(*_six(s, place + 2 * plane, 6 * plane))
+    d = weight_grad_1d(*_six(s, place + 3 * plane, 6 * plane))
+    e = weight_grad_1d(*_six(s, place + 4 * plane, 6 * plane))
+    f = weight_grad_1d(*_six(s, place + 5 * plane, 6 * plane))
     _store_three(gw, start, right, weight_grad_1d(a[0], b[0], c[0], d[0], e[0], f[0]), count)
     _store_three(gw, start + down, right, weight_grad_1d(a[1], b[1], c[1], d[1], e[1], f[1]), count)
     _store_three(gw, start + 2 * down, right, weight_grad_1d(a[2], b[2], c[2], d[2], e[2], f[2]), count)
@@ -268,18 +268,6 @@ def _six(a, start, stride):  # type: ignore[no-untyped-def]
         load(a, start + 3 * stride),
         load(a, start + 4 * stride),
         load(a, start + 5 * stride),
-    )
-
-
-@helper
-def _six_first(a, start, stride, count):  # type: ignore[no-untyped-def]
-    return (
-        load_first(a, start, count),
-        load_first(a, start + stride, count),
-        load_first(a, start + 2 * stride, count),
-        load_first(a, start + 3 * stride, count),
-        load_first(a, start + 4 * stride, count),
-        load_first(a, start + 5 * stride, count),
     )
 
 
