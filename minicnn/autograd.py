@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minicnn.backend import common_backend, current_backend
+from minicnn.backend import backend_of, common_backend, current_backend
 from minicnn.kernels.contract import Array, Kernels
 from minicnn.modes import mode, set_grad_enabled
 from minicnn.tensor import Tensor
@@ -302,17 +302,26 @@ def _visit(tape: _Tape, retain_graph: bool, captured: _Captured | None, useful: 
             node._release()
 
 
-def _paths_to(captured: _Captured, roots: Sequence[Tensor]) -> set[int]:
-    """Ids of all nodes from which one of the captured can be reached, and of those themselves."""
+def _paths_to(captured: _Captured, roots: Sequence[Tensor]) -> set[int] | None:
+    """Ids of all nodes from which one of the captured can be reached, and of those themselves; None: of all."""
     nodes: dict[int, Function] = {}
-    stack: list[Function | Tensor | None] = [root.grad_fn for root in roots]
+    stack = [root.grad_fn for root in roots if root.grad_fn is not None]
+    stray = False  # whether some way leads elsewhere
     while stack:
         node = stack.pop()
-        if isinstance(node, Function) and not node._released and id(node) not in nodes:
+        if node._released:
+            stray = True
+        elif id(node) not in nodes:
             nodes[id(node)] = node
             for edge in node.edges:
                 if edge is not None:
-                    stack.append(edge[0])
+                    target = edge[0]
+                    if isinstance(target, Function):
+                        stack.append(target)
+                    elif id(target) not in captured:
+                        stray = True
+    if not stray:
+        return None
     found = set(captured)
     for node in sorted(nodes.values(), key=_order_of):  # what a node was computed from comes before it
         for edge in node.edges:
@@ -425,7 +434,7 @@ def _initial_gradients(
                     f"{caller}: only a scalar has an implied gradient of 1. Reduce the output (y.sum()), or pass a "
                     f"gradient of its shape. Received: output of shape {output.shape}"
                 )
-            made.append(Tensor._wrap(np.ones_like(output.data)))
+            made.append(Tensor._wrap(backend_of(output.data).xp.ones(output.data.shape, output.data.dtype)))
             continue
         given = gradient if isinstance(gradient, Tensor) else Tensor(gradient, dtype=output.dtype)
         if given.shape != output.shape or given.dtype != output.dtype:

@@ -65,6 +65,8 @@ def check_integer(value: Any, name: str, at_least: int = 1) -> None:
 
 def check_number(value: Any, name: str, low: float, high: float, ends: Literal["[]", "[)", "(]", "()"] = "[]") -> None:
     """Raise ValueError for all but a number between low and high; `ends` says which ends belong. NaN lies nowhere."""
+    if type(value) is float and low < value < high:
+        return
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         above = value > low or (ends[0] == "[" and value == low)
         below = value < high or (ends[1] == "]" and value == high)

@@ -17,7 +17,16 @@ from typing import Any, TypedDict
 from minicnn.autograd import Function
 from minicnn.functional.activation import EPILOGUES, epilogue_backward
 from minicnn.functional.arguments import as_kernel_input, check_choice, check_integer, check_same_dtype, check_shape
-from minicnn.functional.geometry import as_images, image_size, output_size, pair, resolve_padding, window_reach
+from minicnn.functional.geometry import (
+    as_images,
+    check_images,
+    explicit_padding,
+    image_size,
+    output_size,
+    pair,
+    resolve_padding,
+    window_reach,
+)
 from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
 from minicnn.tensor import Tensor
 
@@ -115,9 +124,13 @@ def _weight_grad(x: Tensor, gy: Tensor, kernel_size: Pair, geometry: Geometry) -
 
 def _kernel(w: Any, shape: str, caller: str) -> Tensor:
     kernel = as_kernel_input(w, f"{caller}: w")
-    if len(kernel.data.shape) != 4 or 0 in kernel.data.shape:
-        raise ValueError(f"{caller}: w must have four axes {shape}, none empty. Received: shape {kernel.shape}")
+    _check_kernel(kernel.data.shape, shape, caller)
     return kernel
+
+
+def _check_kernel(shape: tuple[int, ...], layout: str, caller: str) -> None:
+    if len(shape) != 4 or 0 in shape:
+        raise ValueError(f"{caller}: w must have four axes {layout}, none empty. Received: shape {shape}")
 
 
 def _kernel_size(w: Tensor) -> Pair:
@@ -134,19 +147,34 @@ def _geometry(
     """
     strides, dilation = pair(strides, f"{caller}: strides"), pair(dilation, f"{caller}: dilation")
     check_integer(groups, f"{caller}: groups")
-    if not isinstance(padding, str):
-        padding = resolve_padding(padding, size, kernel_size, strides, dilation, f"{caller}: padding")
-    return _resolved(size, kernel_size, strides, padding, dilation, groups, caller)
-
-
-@functools.lru_cache(maxsize=4096)
-def _resolved(
-    size: Pair, kernel_size: Pair, strides: Pair, padding: str | Padding2D, dilation: Pair, groups: int, caller: str
-) -> tuple[Geometry, Pair]:
-    """`_geometry` of plain integers, worked out once: a network asks the same in each step."""
     padding = resolve_padding(padding, size, kernel_size, strides, dilation, f"{caller}: padding")
     outputs = output_size(size, kernel_size, strides, padding, dilation, caller)
     return Geometry(strides=strides, padding=padding, dilation=dilation, groups=int(groups)), outputs
+
+
+@functools.lru_cache(maxsize=4096)
+def _conv2d_geometry(
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    b: tuple[int, ...] | None,
+    strides: Pair,
+    padding: str | Padding2D,
+    dilation: Pair,
+    groups: int,
+) -> Geometry:
+    """The geometry of a conv2d of these shapes, checked; kept, because a network asks for the same in each step."""
+    check_images(x, "conv2d: x")
+    _check_kernel(w, "(KH, KW, C // groups, F)", "conv2d")
+    if b not in (None, w[3:]):
+        raise ValueError(f"conv2d: b must have shape {w[3:]}. Received: shape {b}")
+    geometry, _ = _geometry((x[1], x[2]), (w[0], w[1]), strides, padding, dilation, groups, "conv2d")
+    if x[3] != w[2] * groups:
+        raise ValueError(
+            f"conv2d: x must have as many channels as the kernel reads, w.shape[2] * groups. Received: {x[3]} "
+            f"channels, w of shape {w}, groups={groups}"
+        )
+    _check_divides(w[3], groups, "filters", "conv2d")
+    return geometry
 
 
 def _check_divides(count: int, groups: int, what: str, caller: str) -> None:
@@ -176,20 +204,16 @@ def conv2d(
 
     Raises ValueError where shapes do not agree or the kernel is larger than the padded image, TypeError for dtypes.
     """
-    x, w = as_images(x, "conv2d: x"), _kernel(w, "(KH, KW, C // groups, F)", "conv2d")
+    x, w = as_kernel_input(x, "conv2d: x"), as_kernel_input(w, "conv2d: w")
     b = None if b is None else as_kernel_input(b, "conv2d: b")
     check_same_dtype("conv2d", x=x, w=w, b=b)
-    check_shape(b, w.data.shape[3:], "conv2d: b")
     if activation is not None:
         check_choice(activation, EPILOGUES, "conv2d: activation")
-    geometry, _ = _geometry(image_size(x), _kernel_size(w), strides, padding, dilation, groups, "conv2d")
-    channels, filters = w.data.shape[2:]
-    if x.data.shape[3] != channels * groups:
-        raise ValueError(
-            f"conv2d: x must have as many channels as the kernel reads, w.shape[2] * groups. Received: {x.shape[3]} "
-            f"channels, w of shape {w.shape}, groups={groups}"
-        )
-    _check_divides(filters, groups, "filters", "conv2d")
+    strides, dilation = pair(strides, "conv2d: strides"), pair(dilation, "conv2d: dilation")
+    check_integer(groups, "conv2d: groups")
+    padding = padding if isinstance(padding, str) else explicit_padding(padding, "conv2d: padding")
+    shapes = x.data.shape, w.data.shape, None if b is None else b.data.shape
+    geometry = _conv2d_geometry(*shapes, strides, padding, dilation, groups)
     return Conv2d.apply(x, w, b, geometry=geometry, activation=activation)
 
 

@@ -20,8 +20,10 @@ def pair(value: Any, name: str, at_least: int = 1) -> Pair:
     Raises ValueError for anything else and for numbers below `at_least`.
     """
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) == 2 and type(values[0]) is type(values[1]) is int and min(values) >= at_least:
-        return values  # the ordinary case, at once
+    if len(values) == 2:
+        first, second = values
+        if type(first) is type(second) is int and first >= at_least and second >= at_least:
+            return values  # the ordinary case, at once
     if len(values) != 2 or not all(is_integer(v) and v >= at_least for v in values):
         raise ValueError(
             f"{name} must be an integer of at least {at_least}, or a pair (height, width) of them. Received: {value!r}"
@@ -50,6 +52,11 @@ def resolve_padding(
             return (0, 0), (0, 0)
         reach = window_reach(window, dilation)
         return _same(size[0], reach[0], strides[0]), _same(size[1], reach[1], strides[1])
+    return explicit_padding(padding, name)
+
+
+def explicit_padding(padding: Any, name: str = "padding") -> Padding2D:
+    """Padding given by numbers as ((top, bottom), (left, right)). ValueError as `resolve_padding`."""
     if isinstance(padding, (tuple, list)) and len(padding) == 2 and all(isinstance(p, (tuple, list)) for p in padding):
         return pair(padding[0], name, at_least=0), pair(padding[1], name, at_least=0)
     try:
@@ -105,7 +112,12 @@ def as_images(x: Any, name: str) -> Tensor:
     Raises ValueError for another rank or an empty axis, TypeError for integers.
     """
     images = as_kernel_input(x, name)
-    shape = images.data.shape
+    check_images(images.data.shape, name)
+    return images
+
+
+def check_images(shape: tuple[int, ...], name: str) -> None:
+    """Raise ValueError for a shape that is not (N, H, W, C), or has an empty axis."""
     if len(shape) != 4:
         raise ValueError(
             f"{name} must have four axes (batch, height, width, channels); one image is x[None], a channel axis is "
@@ -113,7 +125,6 @@ def as_images(x: Any, name: str) -> Tensor:
         )
     if 0 in shape:
         raise ValueError(f"{name} must not be empty: every axis needs a length of at least 1. Received: {shape}")
-    return images
 
 
 def image_size(x: Tensor) -> Pair:

@@ -109,6 +109,7 @@ def cross_entropy(
 
 def row_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """`cross_entropy` of each row, of checked arguments: targets (M,) int64, or (M, C) of the logits' dtype."""
+    logits = as_kernel_input(logits, "cross_entropy: logits")
     shape = logits.data.shape
     if len(shape) == 2:
         return SoftmaxCrossEntropy.apply(logits, targets)

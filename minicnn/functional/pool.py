@@ -15,7 +15,15 @@ from typing import Any
 from minicnn.autograd import Function
 from minicnn.backend import backend_of
 from minicnn.functional.arguments import as_kernel_input
-from minicnn.functional.geometry import as_images, ceil_mode_padding, image_size, output_size, pair, resolve_padding
+from minicnn.functional.geometry import (
+    as_images,
+    ceil_mode_padding,
+    explicit_padding,
+    image_size,
+    output_size,
+    pair,
+    resolve_padding,
+)
 from minicnn.functional.linalg import matmul
 from minicnn.functional.shape import pad
 from minicnn.kernels.contract import Array, Padding2D, Pair
@@ -166,8 +174,7 @@ def _geometry(
     """Window, strides and padding, checked and spelt out."""
     window = pair(window, f"{caller}: window")
     strides = window if strides is None else pair(strides, f"{caller}: strides")
-    if not isinstance(padding, str):
-        padding = resolve_padding(padding, size, window, strides, name=f"{caller}: padding")
+    padding = padding if isinstance(padding, str) else explicit_padding(padding, f"{caller}: padding")
     return _resolved(size, window, strides, padding, bool(ceil_mode), caller)
 
 

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 
 from minicnn import functional as F
-from minicnn.functional.arguments import as_kernel_input
 from minicnn.functional.elementwise import as_float
 from minicnn.functional.loss import row_cross_entropy
 from minicnn.tensor import Tensor
@@ -27,7 +26,10 @@ EPSILON = 1e-7
 # --------------------------------------------------------------------------------------------------- arguments
 
 
-def _prediction(y_pred: Any, caller: str) -> Tensor:
+def prediction(y_pred: Any, caller: str) -> Tensor:
+    """y_pred as a floating tensor. TypeError where that makes no sense."""
+    if isinstance(y_pred, Tensor) and y_pred.data.dtype.kind == "f":
+        return y_pred
     return as_float(F.as_tensor(y_pred), f"{caller}: y_pred")
 
 
@@ -36,7 +38,7 @@ def _matched(y_true: Any, y_pred: Any, caller: str) -> tuple[Tensor, Tensor]:
 
     Raises ValueError for other shapes that differ.
     """
-    y_pred, y_true = _prediction(y_pred, caller), F.as_tensor(y_true)
+    y_pred, y_true = prediction(y_pred, caller), F.as_tensor(y_true)
     if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
         y_true = y_true.unsqueeze(-1)
     elif y_true.ndim - 1 == y_pred.ndim and y_true.shape[-1] == 1:
@@ -67,28 +69,29 @@ def class_labels(y_true: Any, y_pred: Tensor, ignore_class: int | None, caller: 
     Raises ValueError for one-hot labels, other shapes, labels that are not whole or outside of [0, C).
     """
     labels = np.asarray(y_true.data if isinstance(y_true, Tensor) else y_true)
-    classes = y_pred.shape[-1]
-    if labels.shape == (*y_pred.shape[:-1], 1):
+    *shape, classes = y_pred.data.shape
+    rows = tuple(shape)
+    if labels.shape == (*rows, 1):
         labels = labels[..., 0]
-    if labels.shape != y_pred.shape[:-1]:
+    if labels.shape != rows:
         hint = ""
         if labels.shape == y_pred.shape:
             hint = " One-hot labels go to the loss 'categorical_crossentropy'; or pass np.argmax(y_true, axis=-1)."
         raise ValueError(
-            f"{caller}: y_true must hold one integer label a sample, shape {y_pred.shape[:-1]} for y_pred of shape "
+            f"{caller}: y_true must hold one integer label a sample, shape {rows} for y_pred of shape "
             f"{y_pred.shape}. Received: y_true of shape {labels.shape}.{hint}"
         )
     counts = None if ignore_class is None else labels != ignore_class
     labels = labels if counts is None else np.where(counts, labels, 0)
-    if labels.dtype.kind in "iu" and labels.size and labels.min() >= 0 and labels.max() < classes:
-        return F.as_tensor(labels.astype(np.int64)), None if counts is None else F.as_tensor(counts)
-    wrong = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
-    if wrong.any():
+    whole = labels.dtype.kind in "iu" or bool((labels == np.floor(labels)).all())
+    numbers = labels.astype(np.int64) if whole else np.empty(0, np.int64)
+    if not whole or numbers.view(np.uint64).max(initial=0) >= classes:  # as unsigned, a negative one is a large one
+        wrong = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
         raise ValueError(
             f"{caller}: labels must be whole numbers from 0 to {classes - 1}, for y_pred has {classes} classes. "
             f"Received: label {labels[wrong].flat[0]} ({np.count_nonzero(wrong)} of {labels.size} labels are wrong)"
         )
-    return F.as_tensor(labels.astype(np.int64)), None if counts is None else F.as_tensor(counts)
+    return Tensor._wrap(numbers), None if counts is None else Tensor._wrap(counts)
 
 
 def _logits(y_pred: Tensor, activation: Literal["softmax", "sigmoid"], from_logits: bool, caller: str) -> Tensor | None:
@@ -131,7 +134,7 @@ def categorical_crossentropy(
     Raises ValueError for integer labels (the message names the ways out), other shapes that differ, a single class.
     """
     caller = "categorical_crossentropy"
-    y_pred = _prediction(y_pred, caller)
+    y_pred = prediction(y_pred, caller)
     logits = _logits(y_pred, "softmax", from_logits, caller)
     if y_pred.ndim == 0 or y_pred.shape[axis] == 1:
         raise ValueError(
@@ -155,13 +158,12 @@ def sparse_categorical_crossentropy(
     Raises ValueError for shapes that do not fit, one-hot labels, and labels outside of [0, C).
     """
     caller = "sparse_categorical_crossentropy"
-    y_pred = _prediction(y_pred, caller)
+    y_pred = prediction(y_pred, caller)
     logits = _logits(y_pred, "softmax", from_logits, caller)
     y_pred = classes_last(y_pred, axis)
     labels, counts = class_labels(y_true, y_pred, ignore_class, caller)
     if logits is not None:
-        logits = as_kernel_input(classes_last(logits, axis), f"{caller}: y_pred")
-        loss = row_cross_entropy(logits, labels.reshape(-1))
+        loss = row_cross_entropy(classes_last(logits, axis), Tensor._wrap(labels.data.reshape(-1)))
     else:
         loss = F.nll_loss(_log_probabilities(y_pred), labels, reduction="none")
     return loss if counts is None else F.where(counts, loss, 0.0)
@@ -176,7 +178,7 @@ def binary_crossentropy(
     Raises ValueError for shapes that differ.
     """
     caller = "binary_crossentropy"
-    y_pred = _prediction(y_pred, caller)
+    y_pred = prediction(y_pred, caller)
     logits = _logits(y_pred, "sigmoid", from_logits, caller)
     t, p = _matched(y_true, y_pred, caller)
     t = t * (1 - label_smoothing) + 0.5 * label_smoothing

@@ -10,7 +10,6 @@ from typing import Any
 
 from minicnn import functional as F
 from minicnn.functional.arguments import check_choice, check_number, check_positive
-from minicnn.functional.elementwise import as_float
 from minicnn.losses import functions
 from minicnn.registry import Configurable, snake_case
 from minicnn.tensor import Tensor
@@ -48,8 +47,8 @@ class Loss(Configurable):
         axes of the losses.
         Raises ValueError for an empty batch, and for weights whose shape does not fit.
         """
-        y_pred = as_float(F.as_tensor(y_pred), f"{self.name}: y_pred")
-        if y_pred.numel() == 0:
+        y_pred = functions.prediction(y_pred, self.name)
+        if y_pred.data.size == 0:
             raise ValueError(f"{self.name}: an empty batch has no loss. Received: y_pred of shape {y_pred.shape}")
         losses = self.call(F.as_tensor(y_true), y_pred)
         weights = None if sample_weight is None else _aligned_weights(sample_weight, losses, self.name)

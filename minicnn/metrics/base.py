@@ -132,7 +132,8 @@ class Mean(Metric):
             self.total += values * sample_weight
             self.count += sample_weight
             return
-        array = np.atleast_1d(as_array(values)).astype(np.float64)
+        array = as_array(values).astype(np.float64, copy=False)
+        array = array if array.ndim else array.reshape(1)
         if array.size == 0:
             raise ValueError(f"{self.name}: an empty batch cannot be measured. Received: shape {array.shape}")
         if sample_weight is None:

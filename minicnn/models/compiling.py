@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,7 +137,7 @@ class Compilable:
             return {metric.name: _number(metric.result()) for metric in self.metrics}
         named = {"loss": self._loss_tracker, **{metric.name: metric for metric in self._output_losses.metrics}}
         named |= self._output_metrics.named
-        known = {id(metric) for metric in named.values()}
+        known = set(map(id, named.values()))
         named |= {metric.name: metric for metric in self.metrics if id(metric) not in known}
         return {name: _number(metric.result()) for name, metric in named.items()}
 
@@ -152,17 +152,10 @@ class Compilable:
                 f"{caller}: say how the model learns first: model.compile(optimizer='adam', loss='mse', metrics=[...])."
             )
 
-    @contextmanager
-    def _as_compiled(self) -> Iterator[None]:
+    def _as_compiled(self) -> AbstractContextManager[None]:
         """Within the block, what is trainable is what was when `compile` was called."""
-        changed = [(layer, then) for layer, then in self._compiled_trainable if layer._trainable != then]
-        for layer, then in changed:
-            layer._set_own_trainable(then)
-        try:
-            yield
-        finally:
-            for layer, then in changed:
-                layer._set_own_trainable(not then)
+        changed = [(layer, then) for layer, then in self._compiled_trainable if layer._trainable is not then]
+        return _trainable_as(changed) if changed else nullcontext()
 
     # ------------------------------------------------------------------------------------------------- measuring
 
@@ -186,6 +179,18 @@ class Compilable:
             labels = self._output_losses.targets(y)
             self._output_metrics.update(labels, y_pred, sample_weight, self._output_losses.losses)
         return self.get_metrics_result()
+
+
+@contextmanager
+def _trainable_as(changed: list[tuple[Layer, bool]]) -> Iterator[None]:
+    """Within the block, these layers are trainable as given; afterwards as they were."""
+    for layer, then in changed:
+        layer._set_own_trainable(then)
+    try:
+        yield
+    finally:
+        for layer, then in changed:
+            layer._set_own_trainable(not then)
 
 
 def _check_names(loss: Any, metrics: Any) -> None:

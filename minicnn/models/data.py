@@ -240,14 +240,14 @@ class Epochs:
 
 def make_batch(caller: str, x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
     """Nests of arrays, checked: numbers of a known dtype, at least one row, all of one length."""
-    batch = Batch(
-        *(_arrays(caller, role, nest) for role, nest in zip(Batch._fields, (x, y, sample_weight), strict=True))
-    )
-    lengths = {name: len(array) for name, array in _named(batch)}
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    parts = _arrays(caller, "x", x), _arrays(caller, "y", y), _arrays(caller, "sample_weight", sample_weight)
+    batch = Batch(*parts)
+    named = _named(batch)
+    lengths = {len(array) for _, array in named}
+    if len(lengths) > 1:
+        listed = ", ".join(f"{name} {len(array)}" for name, array in named)
         raise ValueError(f"{caller}: all arrays must have the same number of rows. Received: {listed}")
-    if not lengths or not any(lengths.values()):
+    if not any(lengths):
         raise ValueError(f"{caller}: there is no data: x has no rows.")
     return batch
 

@@ -34,6 +34,8 @@ def per_output(option: str, value: Any, names: Sequence[str]) -> list[Any]:
 
     Raises ValueError for a list of another length and for a name that no output has.
     """
+    if len(names) == 1 and not isinstance(value, (dict, list, tuple)):
+        return [value]
     if isinstance(value, dict):
         for key in value:
             if key not in names:
@@ -100,8 +102,10 @@ class OutputLosses:
     def targets(self, y: Nest) -> list[Any]:
         """Labels in the order of the outputs; those for outputs of loss None may be left out of a list."""
         assert self.names is not None
+        if not isinstance(y, list):
+            return targets_of("y", y, self.names)
         wanted = [place for place, loss in enumerate(self.losses) if loss is not None]
-        if isinstance(y, list) and len(y) == len(wanted) < len(self.names):
+        if len(y) == len(wanted) < len(self.names):
             given = dict(zip(wanted, y, strict=True))
             return [given.get(place) for place in range(len(self.names))]
         return targets_of("y", y, self.names)

@@ -120,8 +120,8 @@ class Sequential(Model):
         layers = self.layers
         position = 0
         while position < len(layers):
-            layer, following = layers[position], layers[position + 1 : position + 2]
-            fused = layer.fused_with(following[0]) if following else None
+            layer = layers[position]
+            fused = layer.fused_with(layers[position + 1]) if position + 1 < len(layers) else None
             x = layer(x) if fused is None else layer._run(fused, (x,), {})
             position += 1 if fused is None else 2
         return x
