@@ -30,11 +30,26 @@ from minicnn.kernels.contract import Array, Padding2D, Pair
 from minicnn.kernels.cpu import buffers
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
-from minicnn.kernels.cpu.simd import clamp, fma, lanes, load, load_first, splat, store, store_first
+from minicnn.kernels.cpu.simd import (
+    clamp,
+    fma,
+    lanes,
+    load,
+    load_first,
+    prefetch,
+    prefetch_to_write,
+    splat,
+    store,
+    store_first,
+)
 
 TASKS = 64
 SERIAL = 1 << 16
 """With fewer products, the work is done on the calling thread."""
+
+AHEAD = 8
+"""How many pixels before it is needed memory is asked for. The order in which it is visited, channel by channel of four
+pixels, is not one that processors foresee."""
 
 SLICES = 16
 """Partial sums of the weights' gradient, each over a part of the rows."""
@@ -186,33 +201,6 @@ def _gather_rows(x, w, b, y, tasks, images, rows, groups, steps, low, high):  # 
     parallel_for(_gather_some_rows, tasks, (x, w, b, y, tasks, images, rows, groups, steps, low, high))
 
 
-@helper
-def _gather_some_rows(task, x, w, b, y, tasks, images, rows, groups, steps, low, high):  # type: ignore[no-untyped-def]
-    """One task: consecutive rows of the result."""
-    f, step, height = len(b), lanes(y), len(rows)
-    whole = f // step * step
-    image, result_row = len(x) // images, len(y) // (images * height)
-    limits = (splat(low), splat(high))
-    first, last = task * images * height // tasks, (task + 1) * images * height // tasks
-    for row in range(first, last):
-        n, i = divmod(row, height)
-        for group in range(len(groups)):
-            p = _Pixels(
-                n * image + rows[i, 1] + groups[group, 3], rows[i, 0] + groups[group, 2], rows[i, 2], groups[group, 4],
-                steps[0], steps[1], steps[2], steps[3], steps[4], steps[5], row * result_row + groups[group, 0] * f,
-            )  # fmt: skip
-            if groups[group, 1] == 4:
-                for c in range(0, whole, step):
-                    _four(x, w, b, y, p, limits, c, step)
-                if whole < f:
-                    _four_of_few(x, w, b, y, p, limits, whole, f - whole)
-            else:
-                for c in range(0, whole, step):
-                    _one(x, w, b, y, p, limits, c, step)
-                if whole < f:
-                    _one_of_few(x, w, b, y, p, limits, whole, f - whole)
-
-
 class _Pixels(NamedTuple):
     """Pixels of the result that are computed at once."""
 
@@ -230,6 +218,44 @@ class _Pixels(NamedTuple):
 
 
 @helper
+def _gather_some_rows(task, x, w, b, y, tasks, images, rows, groups, steps, low, high):  # type: ignore[no-untyped-def]
+    """One task: consecutive rows of the result."""
+    f, step, height = len(b), lanes(y), len(rows)
+    whole = f // step * step
+    image, result_row = len(x) // images, len(y) // (images * height)
+    limits = (splat(low), splat(high))
+    first, last = task * images * height // tasks, (task + 1) * images * height // tasks
+    for row in range(first, last):
+        n, i = divmod(row, height)
+        for group in range(len(groups)):
+            p = _Pixels(
+                n * image + rows[i, 1] + groups[group, 3], rows[i, 0] + groups[group, 2], rows[i, 2], groups[group, 4],
+                steps[0], steps[1], steps[2], steps[3], steps[4], steps[5], row * result_row + groups[group, 0] * f,
+            )  # fmt: skip
+            nine = p.rows == 3 and p.columns == 3
+            if groups[group, 1] == 1:
+                for c in range(0, whole, step):
+                    if nine:
+                        _one_of_nine(x, w, b, y, p, limits, c, step)
+                    else:
+                        _one(x, w, b, y, p, limits, c, step)
+                if whole < f:
+                    _one_of_few(x, w, b, y, p, limits, whole, f - whole)
+                continue
+            lowest_row = p.source + max(0, (p.rows - 1) * p.x_row)  # the one that was not read for the row above
+            for c in range(0, whole, step):
+                for pixel in range(AHEAD, AHEAD + 4):
+                    prefetch(x, lowest_row + pixel * p.pixel + c)
+                    prefetch_to_write(y, p.result + pixel * p.distance + c)
+                if nine:
+                    _four_of_nine(x, w, b, y, p, limits, c, step)
+                else:
+                    _four(x, w, b, y, p, limits, c, step)
+            if whole < f:
+                _four_of_few(x, w, b, y, p, limits, whole, f - whole)
+
+
+@helper
 def _read(array, i, count):  # type: ignore[no-untyped-def]
     return load(array, i)
 
@@ -239,51 +265,44 @@ def _write(array, i, vector, count):  # type: ignore[no-untyped-def]
     store(array, i, vector)
 
 
-def _make_sums(read: Any, write: Any) -> Any:
-    """Sums for one vector of channels: of four pixels, and of one."""
+def _make_sums(read: Any, write: Any, nine: bool) -> Any:
+    """Sums for one vector of channels: of four pixels, and of one. nine: for 3x3 taps, in straight-line code."""
 
     @helper
     def four(x, w, b, y, p, limits, c, count):  # type: ignore[no-untyped-def]
         start = read(b, c, count)
         s0, s1, s2, s3 = start, start, start, start
-        w_row, x_row = p.weights + c, p.source + c
-        for _ in range(p.rows):
-            w_place, place = w_row, x_row
-            for _ in range(p.columns):
-                weights = read(w, w_place, count)
+        rows, columns = (3, 3) if nine else (p.rows, p.columns)
+        for i in range(rows):
+            for j in range(columns):
+                weights = read(w, p.weights + i * p.w_row + j * p.w_column + c, count)
+                place = p.source + i * p.x_row + j * p.x_column + c
                 s0 = fma(read(x, place, count), weights, s0)
                 s1 = fma(read(x, place + p.pixel, count), weights, s1)
                 s2 = fma(read(x, place + 2 * p.pixel, count), weights, s2)
                 s3 = fma(read(x, place + 3 * p.pixel, count), weights, s3)
-                w_place += p.w_column
-                place += p.x_column
-            w_row += p.w_row
-            x_row += p.x_row
-        place = p.result + c
-        write(y, place, clamp(s0, limits[0], limits[1]), count)
-        write(y, place + p.distance, clamp(s1, limits[0], limits[1]), count)
-        write(y, place + 2 * p.distance, clamp(s2, limits[0], limits[1]), count)
-        write(y, place + 3 * p.distance, clamp(s3, limits[0], limits[1]), count)
+        place, (low, high) = p.result + c, limits
+        write(y, place, clamp(s0, low, high), count)
+        write(y, place + p.distance, clamp(s1, low, high), count)
+        write(y, place + 2 * p.distance, clamp(s2, low, high), count)
+        write(y, place + 3 * p.distance, clamp(s3, low, high), count)
 
     @helper
     def one(x, w, b, y, p, limits, c, count):  # type: ignore[no-untyped-def]
         total = read(b, c, count)
-        w_row, x_row = p.weights + c, p.source + c
-        for _ in range(p.rows):
-            w_place, place = w_row, x_row
-            for _ in range(p.columns):
-                total = fma(read(x, place, count), read(w, w_place, count), total)
-                w_place += p.w_column
-                place += p.x_column
-            w_row += p.w_row
-            x_row += p.x_row
+        rows, columns = (3, 3) if nine else (p.rows, p.columns)
+        for i in range(rows):
+            for j in range(columns):
+                weights = read(w, p.weights + i * p.w_row + j * p.w_column + c, count)
+                total = fma(read(x, p.source + i * p.x_row + j * p.x_column + c, count), weights, total)
         write(y, p.result + c, clamp(total, limits[0], limits[1]), count)
 
     return four, one
 
 
-_four, _one = _make_sums(_read, _write)
-_four_of_few, _one_of_few = _make_sums(load_first, store_first)
+_four_of_nine, _one_of_nine = _make_sums(_read, _write, nine=True)
+_four, _one = _make_sums(_read, _write, nine=False)
+_four_of_few, _one_of_few = _make_sums(load_first, store_first, nine=False)
 
 
 # --------------------------------------------------------------------------------------------- gradient of the weights

@@ -3,9 +3,9 @@
     v = load(x, i) * 2.0 + load(y, i)       # x, y one-dimensional arrays, i the index of the first of LANES numbers
     store(z, i, v)
 
-A loop over an array advances by `lanes(x)` numbers; what is left at the end goes through `load_first` and `store_first`,
-which touch only the first `count` numbers. Kernels written so are vectorized by construction, whatever LLVM's own
-vectorizer thinks of them, and run at any width: see `host.py`, which chooses it.
+A loop over an array advances by `lanes(x)` numbers; what is left at the end goes through `load_first` and
+`store_first`, which touch only the first `count` numbers. Kernels written so are vectorized by construction, whatever
+LLVM's own vectorizer thinks of them, and run at any width: see `host.py`, which chooses it.
 """
 
 from __future__ import annotations
@@ -170,6 +170,32 @@ def store(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64, Vector(array.dtype)), code
+
+
+@intrinsic
+def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for the line of memory that element `index` lies in, soon to be read; the index may lie anywhere."""
+    return _prefetch(array, to_write=0)
+
+
+@intrinsic
+def prefetch_to_write(typing_context: Any, array: Any, index: Any) -> Any:
+    """As `prefetch`, of a line that is soon to be written."""
+    return _prefetch(array, to_write=1)
+
+
+def _prefetch(array: Any, to_write: int) -> Any:
+    _check(array)
+
+    def code(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        byte = ir.IntType(8).as_pointer()
+        function_type = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
+        function = cgutils.get_or_insert_function(b.module, function_type, "llvm.prefetch.p0")
+        pointer = b.bitcast(emit_element(b, context, array, *arguments), byte)
+        b.call(function, [pointer, INT32(to_write), INT32(3), INT32(1)])  # into all caches; data, not code
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), code
 
 
 @intrinsic
