@@ -36,7 +36,7 @@ from minicnn import (
     visualize,
 )
 from minicnn.autograd import Function, grad
-from minicnn.backend import available_backends, current_backend, use_backend
+from minicnn.backend import available_backends, current_backend, get_num_threads, set_num_threads, use_backend
 from minicnn.functional import *  # noqa: F403
 from minicnn.gradcheck import gradcheck, gradgradcheck
 from minicnn.layers import Input, Layer, Parameter
@@ -66,6 +66,7 @@ __all__ = [
     "detect_anomaly",
     "enable_grad",
     "functional",
+    "get_num_threads",
     "grad",
     "gradcheck",
     "gradgradcheck",
@@ -84,6 +85,7 @@ __all__ = [
     "saving",
     "schedules",
     "set_grad_enabled",
+    "set_num_threads",
     "use_backend",
     "utils",
     "visualize",

@@ -1,7 +1,8 @@
-"""Which kernels serve an array: the backends, the one in force, and who implements what.
+"""Which kernels serve an array: the backends, the one in force, who implements what, and on how many threads.
 
 A backend is a name, an array module (`xp`: numpy, or cupy on the GPU) and a module of kernels that obeys
-`kernels/contract.py`. Arrays of the host's memory are served by the backend that `use_backend` chose.
+`kernels/contract.py`. Arrays of the host's memory are served by the backend that `use_backend` chose: "cpu", the fast
+one, unless told otherwise. A backend's kernels are imported when they are first needed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import importlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, cast
 
@@ -19,30 +20,36 @@ import numpy as np
 from minicnn.kernels.contract import Array, Kernels
 
 if TYPE_CHECKING:
-    from minicnn.kernels import reference
+    from minicnn.kernels import cpu, reference
 
-    _CHECKED: tuple[Kernels, ...] = (reference,)  # mypy compares the modules with the contract
+    _CHECKED: tuple[Kernels, ...] = (reference, cpu)  # mypy compares the modules with the contract
 
-_KERNEL_MODULES = {"reference": "minicnn.kernels.reference"}
+_KERNEL_MODULES = {"cpu": "minicnn.kernels.cpu", "reference": "minicnn.kernels.reference"}
 _ENVIRONMENT_VARIABLE = "MINICNN_BACKEND"
-_DEFAULT = "reference"
+_DEFAULT = "cpu"
 
 
-@dataclass(frozen=True, slots=True)
 class Backend:
     """A name, the array module and the kernels."""
 
-    name: str
-    xp: ModuleType
-    kernels: Kernels
+    def __init__(self, name: str, xp: ModuleType, module: str) -> None:
+        self.name, self.xp, self._module = name, xp, module
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """The module of kernels, imported at first use: compilers take their time to load."""
+        return cast(Kernels, importlib.import_module(self._module))
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.name}>"
 
 
-_loaded: dict[str, Backend] = {}
+_backends = {name: Backend(name, np, module) for name, module in _KERNEL_MODULES.items()}
 
 
 def available_backends() -> list[str]:
     """Names that `use_backend` takes on this machine."""
-    return list(_KERNEL_MODULES)
+    return list(_backends)
 
 
 def get_backend(name: str) -> Backend:
@@ -50,14 +57,11 @@ def get_backend(name: str) -> Backend:
 
     Raises ValueError for an unknown name.
     """
-    if name not in _loaded:
-        if name not in _KERNEL_MODULES:
-            close = difflib.get_close_matches(str(name), _KERNEL_MODULES, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"backend must be one of {available_backends()}. Received: {name!r}.{hint}")
-        kernels = cast(Kernels, importlib.import_module(_KERNEL_MODULES[name]))
-        _loaded[name] = Backend(name, np, kernels)
-    return _loaded[name]
+    if name not in _backends:
+        close = difflib.get_close_matches(str(name), _backends, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"backend must be one of {available_backends()}. Received: {name!r}.{hint}")
+    return _backends[name]
 
 
 class use_backend:
@@ -125,6 +129,30 @@ def implementation(kernel: str, backend: str | None = None) -> str:
 def kernel_names() -> list[str]:
     """Names of all kernels of the contract, in its order."""
     return [name for name, value in vars(Kernels).items() if callable(value) and not name.startswith("_")]
+
+
+# --------------------------------------------------------------------------------------------------- threads
+
+
+def set_num_threads(count: int) -> None:
+    """Compute on that many threads from here on: the kernels, and the BLAS library that NumPy's own products use.
+
+    The default is one thread a core, or the environment variable MINICNN_NUM_THREADS. Results are the same bits for any
+    number. As torch.set_num_threads. Raises ValueError unless 1 <= count <= the number of cores.
+    """
+    import threadpoolctl
+
+    from minicnn.kernels.cpu import parallel
+
+    parallel.set_num_threads(count)
+    threadpoolctl.threadpool_limits(count, user_api="blas")
+
+
+def get_num_threads() -> int:
+    """On how many threads kernels compute."""
+    from minicnn.kernels.cpu import parallel
+
+    return parallel.get_num_threads()
 
 
 def _from_environment() -> Backend:

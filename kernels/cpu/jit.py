@@ -1,10 +1,10 @@
 """How kernels are compiled: Numba in nopython mode, kept on disk, never stale.
 
 `@kernel` compiles a function when it is first called with arrays of some dtype, and writes the machine code to the
-cache folder. A file's name there is a hash of all that the code depends on: the sources of this package, the versions of
-Numba and llvmlite, the processor, the vector width, the function and its argument types. So code from before an edit, in
-whichever file, is never found again; and two processes that compile the same kernel write the same file, each by way of
-a temporary one that it renames.
+cache folder. A file's name there is a hash of all that the code depends on: the sources of this package, the versions
+of Numba and llvmlite, the processor, the vector width, the function and its argument types. So code from before an
+edit, in whichever file, is never found again; and two processes that compile the same kernel write the same file, each
+by way of a temporary one that it renames.
 """
 
 from __future__ import annotations
@@ -121,11 +121,11 @@ class KernelCache(_Cache):
             self._needs(sig.args if hasattr(sig, "args") else sig)
         target_context.refresh()
         try:
-            content = self._file(sig).read_bytes()
-        except OSError:
+            parts = pickle.loads(self._file(sig).read_bytes())
+        except (OSError, EOFError, pickle.UnpicklingError):  # not there, or damaged
             report.begin(self._name)
             return None
-        return CompileResult._rebuild(target_context, *pickle.loads(content))
+        return CompileResult._rebuild(target_context, *parts)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write the code whole or not at all. A folder that cannot be written costs the next process its time only."""

@@ -66,7 +66,7 @@ def _start() -> None:
         _TEAM[_THREADS] = max_threads()
         return
     try:
-        set_num_threads(int(named))
+        set_num_threads(int(named) if named.isdecimal() else named)  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"the environment variable MINICNN_NUM_THREADS: {error}") from None
 

@@ -38,7 +38,7 @@ BLOCK_PIXELS = 128
 SLICES = 8
 SLICES_BYTES = 1 << 21
 BLOCKS_A_SLICE = 4
-"""At most so many slices and so much memory for their sums, and so many blocks at least, or adding up costs too much."""
+"""At most so many slices and so much memory for their sums; each has so many blocks, or adding up costs too much."""
 
 
 @helper
@@ -56,7 +56,7 @@ def _slice_task(
         sums[i] = 0
     blocks = (p.images + p.block_images - 1) // p.block_images * ((p.grid_rows + p.block_rows - 1) // p.block_rows)
     place, panel_place = task * (scratch.size // (slices * parts)), task * (panels.size // (slices * parts))
-    in_place = filters == p.panel  # rows of gy are then a panel as they lie
+    in_place = p.groups == 1 and filters == p.panel  # rows of gy are then a panel as they lie
     for block in range(index * blocks // slices, (index + 1) * blocks // slices):
         image, row = block_start(p, block)
         images, rows = block_size(p, image, row)
