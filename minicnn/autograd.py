@@ -405,7 +405,7 @@ def _fitted(node: Function, position: int, edge: Edge, gradient: Tensor) -> Tens
 def _is_borrowed(gradient: Tensor, incoming: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> bool:
     """Whether this memory is seen elsewhere too: a leaf's `.grad` must be its own."""
     data = gradient.data
-    if isinstance(data.base, type(data)):
+    if type(data.base) is type(data):  # a view; what lies in a backend's pool of memory has a base of another type
         return True
     holders = 0
     for other in (*incoming, *gradients):

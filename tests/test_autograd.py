@@ -305,6 +305,26 @@ def test_a_leaf_owns_the_memory_of_its_gradient() -> None:
     assert not np.shares_memory(x.grad.data, seed.data)
 
 
+def test_a_gradient_from_a_pool_of_memory_is_not_copied() -> None:
+    class Pool(np.ndarray[Any, Any]):
+        pass
+
+    made = []
+
+    class Pooled(Function):
+        def forward(self, x: Any) -> Any:
+            return x * 1.0
+
+        def backward(self, gy: Tensor) -> Tensor:
+            block: Any = np.ndarray.__new__(Pool, (24,), np.uint8, bytearray(24))
+            made.append(np.ndarray((3,), np.float64, block))
+            return Tensor._wrap(made[0])
+
+    x = leaf(1.0, 2.0, 3.0)
+    Pooled.apply(x).sum().backward()
+    assert x.grad.data is made[0]
+
+
 # --------------------------------------------------------------------------------------------------- one's own Function
 
 
