@@ -54,9 +54,6 @@ pixels, is not one that processors foresee."""
 SLICES = 16
 """Partial sums of the weights' gradient, each over a part of the rows."""
 
-CHUNK = 1024
-"""Numbers of a row of x that are taken at once for the gradient of the weights: 4 KB in float32, a row for each tap."""
-
 
 def depthwise_conv2d(
     x: Array, w: Array, b: Array | None, strides: Pair, padding: Padding2D, dilation: Pair, low: float, high: float
@@ -362,38 +359,66 @@ def _weight_grad_slice(task, x, gy, partial, served, slices, rows, s):  # type: 
     sums = task * taps * s.f
     for i in range(taps * s.f):
         partial[sums + i] = 0
-    chunk = max(4, CHUNK // s.f)
     for row in range(task * rows // slices, (task + 1) * rows // slices):
         n, i = divmod(row, s.oh)
         x_start = n * s.image + (i * s.sh - s.top) * s.x_row - s.left * s.f  # what tap (0, 0) of column 0 reads
-        for begin in range(0, s.ow, chunk):
-            end = min(begin + chunk, s.ow)
-            for k in range(s.kh):
-                if served[k, 0] <= i < served[k, 1]:
-                    tap, tap_start = sums + k * s.kw * s.f, x_start + k * s.dh * s.x_row
-                    _add_row_of_taps(x, tap_start, gy, row * s.ow * s.f, partial, tap, served, begin, end, s)
+        if s.kh == 3 and s.kw == 3 and served[0, 0] <= i < served[2, 1] and served[2, 0] <= i < served[0, 1]:
+            _add_nine_taps(x, x_start, gy, row * s.ow * s.f, partial, sums, served, s)
+            continue
+        for k in range(s.kh):
+            if served[k, 0] <= i < served[k, 1]:
+                tap = sums + k * s.kw * s.f
+                _add_row_of_taps(x, x_start + k * s.dh * s.x_row, gy, row * s.ow * s.f, partial, tap, served, s)
 
 
 @helper
-def _add_row_of_taps(x, x_start, gy, gy_start, sums, sums_start, served, begin, end, s):  # type: ignore[no-untyped-def]
-    """Add the sums over some columns for one row of taps: three at a time, where all three serve the column."""
+def _add_nine_taps(x, x_start, gy, gy_start, sums, sums_start, served, s):  # type: ignore[no-untyped-def]
+    """Add the sums over a row of gy, for a window of 3x3 taps whose three rows all lie in the image."""
+    step = lanes(x)
+    whole = s.f // step * step
+    first, last = _common_columns(served, s, 0)
+    for c in range(0, whole, step):
+        _nine(x, x_start + c, gy, gy_start + c, sums, sums_start + c, first, last, s, step)
+    if whole < s.f:
+        _nine_of_few(x, x_start + whole, gy, gy_start + whole, sums, sums_start + whole, first, last, s, s.f - whole)
+    for k in range(3):
+        row, taps = x_start + k * s.dh * s.x_row, sums_start + k * 3 * s.f
+        _add_other_columns(x, row, gy, gy_start, sums, taps, served, 0, first, last, s)
+
+
+@helper
+def _add_row_of_taps(x, x_start, gy, gy_start, sums, sums_start, served, s):  # type: ignore[no-untyped-def]
+    """Add the sums over a row of gy, for one row of taps: three at a time, where all three serve the column."""
     step = lanes(x)
     whole = s.f // step * step
     for l in range(0, s.kw, 3):
-        first, last = end, end
-        if l + 3 <= s.kw:
-            first = min(end, max(begin, max(served[s.kh + l, 0], served[s.kh + l + 2, 0])))
-            last = max(first, min(end, min(served[s.kh + l, 1], served[s.kh + l + 2, 1])))
-            place, tap = x_start + l * s.dw * s.f, sums_start + l * s.f
+        first, last = _common_columns(served, s, l)
+        place, tap = x_start + l * s.dw * s.f, sums_start + l * s.f
+        if first < last:
             for c in range(0, whole, step):
                 _three(x, place + c, gy, gy_start + c, sums, tap + c, first, last, s, step)
             if whole < s.f:
                 _three_of_few(x, place + whole, gy, gy_start + whole, sums, tap + whole, first, last, s, s.f - whole)
-        for tap in range(l, min(l + 3, s.kw)):
-            for j in range(max(begin, served[s.kh + tap, 0]), min(end, served[s.kh + tap, 1])):
-                if j < first or j >= last:
-                    place = x_start + (tap * s.dw + j * s.sw) * s.f
-                    _add_products(x, place, gy, gy_start + j * s.f, sums, sums_start + tap * s.f, s.f)
+        _add_other_columns(x, x_start, gy, gy_start, sums, sums_start, served, l, first, last, s)
+
+
+@helper
+def _common_columns(served, s, l):  # type: ignore[no-untyped-def]
+    """The range of columns that taps l to l + 2 all serve; empty where there are no three."""
+    if l + 3 > s.kw:
+        return s.ow, s.ow
+    first = max(served[s.kh + l, 0], served[s.kh + l + 2, 0])
+    return first, max(first, min(served[s.kh + l, 1], served[s.kh + l + 2, 1]))
+
+
+@helper
+def _add_other_columns(x, x_start, gy, gy_start, sums, sums_start, served, l, first, last, s):  # type: ignore[no-untyped-def]
+    """Add the products of up to three taps of a row, from tap l on, in the columns outside of a range."""
+    for tap in range(l, min(l + 3, s.kw)):
+        for j in range(served[s.kh + tap, 0], served[s.kh + tap, 1]):
+            if j < first or j >= last:
+                place = x_start + (tap * s.dw + j * s.sw) * s.f
+                _add_products(x, place, gy, gy_start + j * s.f, sums, sums_start + tap * s.f, s.f)
 
 
 @helper
@@ -408,8 +433,34 @@ def _add_products(x, x_start, gy, gy_start, sums, sums_start, count):  # type: i
         sums[sums_start + c] += x[x_start + c] * gy[gy_start + c]
 
 
-def _make_three(read: Any, write: Any) -> Any:
-    """Add the sums over some columns of one vector of channels, for three taps in a row."""
+def _make_sums_of_products(read: Any, write: Any) -> Any:
+    """Add the sums over some columns of one vector of channels: for 3x3 taps, and for three taps in a row."""
+
+    @helper
+    def nine(x, x_start, gy, gy_start, sums, sums_start, first, last, s, count):  # type: ignore[no-untyped-def]
+        zero = splat(x.dtype.type(0))
+        s0, s1, s2, s3, s4, s5, s6, s7, s8 = zero, zero, zero, zero, zero, zero, zero, zero, zero
+        right, down = s.dw * s.f, s.dh * s.x_row
+        next_row = 2 * down + 2 * right + s.sh * s.x_row
+        for j in range(first, last):
+            g, place = read(gy, gy_start + j * s.f, count), x_start + j * s.sw * s.f
+            prefetch(gy, gy_start + (j + s.ow) * s.f)
+            prefetch(x, place + next_row)
+            s0 = fma(read(x, place, count), g, s0)
+            s1 = fma(read(x, place + right, count), g, s1)
+            s2 = fma(read(x, place + 2 * right, count), g, s2)
+            place += down
+            s3 = fma(read(x, place, count), g, s3)
+            s4 = fma(read(x, place + right, count), g, s4)
+            s5 = fma(read(x, place + 2 * right, count), g, s5)
+            place += down
+            s6 = fma(read(x, place, count), g, s6)
+            s7 = fma(read(x, place + right, count), g, s7)
+            s8 = fma(read(x, place + 2 * right, count), g, s8)
+        place = sums_start
+        for total in (s0, s1, s2, s3, s4, s5, s6, s7, s8):
+            write(sums, place, read(sums, place, count) + total, count)
+            place += s.f
 
     @helper
     def three(x, x_start, gy, gy_start, sums, sums_start, first, last, s, count):  # type: ignore[no-untyped-def]
@@ -421,11 +472,13 @@ def _make_three(read: Any, write: Any) -> Any:
             s0 = fma(read(x, place, count), g, s0)
             s1 = fma(read(x, place + right, count), g, s1)
             s2 = fma(read(x, place + 2 * right, count), g, s2)
-        write(sums, sums_start, read(sums, sums_start, count) + s0, count)
-        write(sums, sums_start + s.f, read(sums, sums_start + s.f, count) + s1, count)
-        write(sums, sums_start + 2 * s.f, read(sums, sums_start + 2 * s.f, count) + s2, count)
+        place = sums_start
+        for total in (s0, s1, s2):
+            write(sums, place, read(sums, place, count) + total, count)
+            place += s.f
 
-    return three
+    return nine, three
 
 
-_three, _three_of_few = _make_three(_read, _write), _make_three(load_first, store_first)
+_nine, _three = _make_sums_of_products(_read, _write)
+_nine_of_few, _three_of_few = _make_sums_of_products(load_first, store_first)
