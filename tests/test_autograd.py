@@ -342,6 +342,22 @@ def test_a_function_of_several_outputs_gets_zeros_for_those_not_used() -> None:
     np.testing.assert_array_equal(x.grad.data, [3.0])
 
 
+def test_a_function_that_wants_no_zeros_gets_none_for_outputs_not_used() -> None:
+    class Pair(Function):
+        materialize_grads = False
+
+        def forward(self, x: Any) -> Any:
+            return x * 2, x * 3
+
+        def backward(self, first: Tensor | None, second: Tensor) -> Tensor:
+            assert first is None
+            return second * 3
+
+    x = leaf(1.0)
+    Pair.apply(x)[1].sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [3.0])
+
+
 @pytest.mark.parametrize(
     ("returned", "error", "message"),
     [
