@@ -54,7 +54,9 @@ class _Saved:
                 f"after the forward call. Received: edit number {version[0]}, expected {self.version_then}. "
                 "Edit a copy instead: t.clone(), or write t = t + 1 for t += 1."
             )
-        return self.tensor if self.output is None else Tensor._wrap(data, node, self.output, version)
+        if self.output is None or not mode.grad_enabled:
+            return self.tensor
+        return Tensor._wrap(data, node, self.output, version)
 
 
 def _fingerprint(array: Array) -> int:
@@ -176,8 +178,8 @@ class Function:
         self.outputs = [(y.data.shape, y.data.dtype) for y in outputs]
         self._saved = []
         for value in self._to_save:
-            place = _place(value, args, arrays, results, outputs) if hasattr(value, "dtype") else value
-            self._saved.append(place)
+            is_array = value is not None and hasattr(value, "dtype")
+            self._saved.append(_place(value, args, arrays, results, outputs) if is_array else value)
         self._to_save = ()
         if mode.detect_anomaly:
             self._origin = "".join(traceback.format_list(traceback.extract_stack()[:-2]))
@@ -205,9 +207,9 @@ def _place(
     value: Any, args: Sequence[Any], arrays: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]
 ) -> _Saved:
     """Find a saved array among inputs and results: each tensor has an array object of its own, so `is` tells."""
-    for arg, array in zip(args, arrays, strict=True):
-        if array is value and arg is not array:
-            return _Saved(arg)
+    for position, array in enumerate(arrays):
+        if array is value and isinstance(args[position], Tensor):
+            return _Saved(args[position])
     for index, result in enumerate(results):
         if result is value:
             output = outputs[index]
@@ -220,7 +222,7 @@ def _as_output(y: Any, arrays: Sequence[Any], xp: Any) -> Array:
     for array in arrays:
         if y is array:
             return y.view()
-    return xp.asarray(y)
+    return y if type(y) is np.ndarray else xp.asarray(y)
 
 
 def _edge_of(tensor: Tensor) -> Edge:

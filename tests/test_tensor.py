@@ -229,6 +229,7 @@ def test_an_index_out_of_range_names_the_shape() -> None:
         (lambda x: x.sum(5), r"dim must lie in \[-2, 1\]. Received: 5"),
         (lambda x: x.sum((0, 0)), "once"),
         (lambda x: x.expand(2, 4), "cannot be broadcast"),
+        (lambda x: x[:1].expand(3), "cannot be broadcast"),
         (lambda x: x @ x, r"Received: \(2, 3\) @ \(2, 3\)"),
         (lambda x: F.concatenate([x, x.T]), "may differ along dim=0 only"),
         (lambda x: F.stack([x, x.T]), "one shape"),

@@ -45,7 +45,12 @@ def conv2d(
 ) -> Any:
     s, d = pair(strides, "strides"), pair(dilation, "dilation")
     y = T.conv2d(padded(nchw(x), padding, w.shape[:2], s, d), oihw(w), b, s, 0, d, groups)
-    return nhwc(torch.tanh(y) if activation == "tanh" else y)
+    return nhwc(activated(y, activation))
+
+
+def activated(y: Any, activation: str | None) -> Any:
+    """y, or the activation of that name of it."""
+    return y if activation is None else getattr(torch, activation)(y)
 
 
 def conv2d_input_grad(gy: Any, w: Any, input_size: Any, strides: Any, padding: Any) -> Any:
@@ -112,15 +117,17 @@ def avg_pool2d(
     return nhwc(sums / shares)
 
 
-def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-3) -> Any:
+def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-3, activation: str | None = None) -> Any:
     flat = x.reshape(-1, x.shape[-1])
-    return T.batch_norm(flat, None, None, gamma, beta, training=True, eps=epsilon).reshape(x.shape)
+    y = T.batch_norm(flat, None, None, gamma, beta, training=True, eps=epsilon)
+    return activated(y, activation).reshape(x.shape)
 
 
-def batch_norm_inference(x: Any, gamma: Any, beta: Any) -> Any:
+def batch_norm_inference(x: Any, gamma: Any, beta: Any, activation: str | None = None) -> Any:
     mean = torch.tensor([0.1, -0.2, 0.0, 1.0], dtype=x.dtype)
     var = torch.tensor([1.0, 0.5, 2.0, 0.1], dtype=x.dtype)
-    return T.batch_norm(x.reshape(-1, 4), mean, var, gamma, beta, eps=1e-3).reshape(x.shape)
+    y = T.batch_norm(x.reshape(-1, 4), mean, var, gamma, beta, eps=1e-3)
+    return activated(y, activation).reshape(x.shape)
 
 
 def local_response_norm(x: Any, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
@@ -188,7 +195,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "matmul": torch.matmul,
     "matmul of batches": torch.matmul,
     "matmul of vectors": torch.matmul,
-    "dense": lambda x, w, b, activation=None: torch.tanh(x @ w + b) if activation else x @ w + b,
+    "dense": lambda x, w, b, activation=None: activated(x @ w + b, activation),
     "dense on a sequence": torch.matmul,
     "einsum": lambda *xs: torch.einsum("bij,bjk->ikb", *xs),
     "einsum of a diagonal": lambda *xs: torch.einsum("iij,k->jk", *xs),
