@@ -12,8 +12,9 @@ The output is cut into tiles of 4 x 4 pixels; each needs 6 x 6 pixels of the inp
     +-+-------+-+-------+-+
     | |       | |       | |          y = A^T M A     16 outputs of each tile and filter
 
-The matrices are in winograd_transforms.py. A direct convolution multiplies 9 * 16 = 144 numbers for each tile, channel
-and filter, this one 36, by the same micro-kernel. The gradient of x is such a convolution, too. That of w is
+The matrices are in winograd_transforms.py, the way from images to planes and back in winograd_tiles.py. A direct
+convolution does 9 * 16 = 144 multiplications for each tile, channel and filter, this one 36, by the same micro-kernel.
+The gradient of x is such a convolution, too. That of w is
 
     Z = A gy A^T,   S[p] = sum over the tiles of V[p]^T Z[p], (C, tiles) @ (tiles, F),   gw = G^T S G.
 
@@ -34,7 +35,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -44,61 +45,17 @@ from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.microkernel import Product, matrix_kernel, multiply_panel, panel_columns
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
 from minicnn.kernels.cpu.simd import address, lanes, splat
-from minicnn.kernels.cpu.winograd_transforms import (
-    POINTS,
-    TILE,
-    transform_input,
-    transform_input_at_border,
-    transform_output,
-    transform_output_at_border,
-    transform_output_grad,
-    transform_output_grad_at_border,
-    transform_weight_grad,
-)
-from minicnn.kernels.cpu.winograd_transforms import transform_weights as transform_taps
-
-LINE = 16
-"""Numbers between planes, so that the same place of all 36 does not fall on the same lines of a cache."""
-
-TERMS = 128
-"""Most terms of a sum in one pass of the micro-kernel: so many rows of a panel stay in the first-level cache."""
+from minicnn.kernels.cpu.winograd_tiles import LINE, TILE, input_tile, output_grad_tile, output_tile, tiling
+from minicnn.kernels.cpu.winograd_transforms import POINTS, transform_taps, transform_weight_grad
 
 GRAD_TERMS = 96
-"""The same for the weight gradient, whose terms are tiles."""
+"""Most tiles that the weight gradient sums in one pass of the micro-kernel, where tiles are the terms."""
 
 BIAS_POINT = 7
 """The point (1, 1): a number added to it is added to all 16 outputs, for the second column of A^T is all ones."""
 
-
 LARGEST_FILTERS = 1 << 19
 """Most products C * F: U and S take 36 numbers for each."""
-
-
-class Tiling(NamedTuple):
-    """A convolution's sizes and how it is cut up, in numbers, as compiled functions need them."""
-
-    height: int  # of the images that are read
-    width: int
-    channels: int
-    out_height: int  # of the images that are cut into tiles
-    out_width: int
-    filters: int
-    top: int  # padding
-    left: int
-    tile_rows: int  # of an image
-    tile_columns: int
-    tiles: int  # of the whole batch
-    block: int  # tiles worked on at a time
-    terms: int  # of a pass of the micro-kernel
-    channel_shares: int  # of the weight gradient: into how many parts channels are cut, and how many are in a part
-    share_channels: int
-    share_filters: int
-    row: int  # numbers from one tile to the next in a plane of V
-    v_plane: int  # numbers from one plane to the next
-    panel: int  # columns of a panel of U, M or Z
-    u_plane: int
-    m_plane: int  # of M or Z
-    s_plane: int
 
 
 def winograd_conv2d(x: Array, w: Array, b: Array | None, padding: Padding2D, low: float, high: float) -> Array:
@@ -151,7 +108,7 @@ def winograd_weight_grad(x: Array, gy: Array, padding: Padding2D) -> Array:
         return buffers.zeros((3, 3, c, f), x.dtype)
     dtype = x.dtype.char
     shares = _shares(get_num_threads(), c, f, panel_columns(dtype))
-    t = _tiling(x.shape, gy.shape, padding[0][0], padding[1][0], _block(c, f), shares, dtype)
+    t = tiling(x.shape, gy.shape, padding[0][0], padding[1][0], _block(c, f), shares, dtype)
     gw = buffers.empty((3, 3, c, f), x.dtype)
     tasks = shares[0] * shares[1]
     scratch = buffers.empty((tasks * POINTS * (t.v_plane + t.m_plane + t.s_plane),), x.dtype)
@@ -181,7 +138,7 @@ def _convolve_into(y: Array, x: Array, u: Array, b: Array, top: int, left: int, 
     number = x.dtype.type
     tasks = get_num_threads()
     c, f, dtype = x.shape[3], y.shape[3], x.dtype.char
-    t = _tiling(x.shape, y.shape, top, left, _block(c, f), (1, -(-f // panel_columns(dtype))), dtype)
+    t = tiling(x.shape, y.shape, top, left, _block(c, f), (1, -(-f // panel_columns(dtype))), dtype)
     scratch = buffers.empty((tasks * POINTS * (t.v_plane + t.m_plane),), x.dtype)
     _convolve(x.reshape(-1), u, b, _zeros(t.panel, dtype), y.reshape(-1), scratch,
               _steps(t.block, t.row), _steps(t.channels, 1), _steps(t.block, t.panel),
@@ -202,46 +159,6 @@ def _shares(threads: int, c: int, f: int, panel: int) -> Pair:
     most = -(-c // LINE), -(-f // panel)
     grids = [(i, min(most[1], -(-threads // i))) for i in range(1, min(most[0], threads) + 1)]
     return min(grids, key=lambda grid: (max(0, threads - grid[0] * grid[1]), c / grid[0] + f / grid[1]))
-
-
-@lru_cache(maxsize=256)
-def _tiling(
-    x_shape: tuple[int, ...], y_shape: tuple[int, ...], top: int, left: int, block: int, shares: Pair, dtype: str
-) -> Tiling:
-    n, h, w, c = x_shape
-    _, oh, ow, f = y_shape
-    panel = panel_columns(dtype)
-    rows, columns = -(-oh // TILE), -(-ow // TILE)
-    tiles = n * rows * columns
-    block = max(1, min(block, tiles))
-    passes = -(-c // TERMS)
-    lines, panels = -(-c // LINE), -(-f // panel)
-    share_channels, share_panels = -(-lines // shares[0]) * LINE, -(-panels // shares[1])
-    row = (share_channels // LINE | 1) * LINE
-    return Tiling(
-        height=h,
-        width=w,
-        channels=c,
-        out_height=oh,
-        out_width=ow,
-        filters=f,
-        top=top,
-        left=left,
-        tile_rows=rows,
-        tile_columns=columns,
-        tiles=tiles,
-        block=block,
-        terms=-(-c // passes),
-        channel_shares=shares[0],
-        share_channels=share_channels,
-        share_filters=share_panels * panel,
-        row=row,
-        v_plane=block * row + LINE,
-        panel=panel,
-        u_plane=c * panel + LINE,
-        m_plane=share_panels * block * panel + LINE,
-        s_plane=share_channels * share_panels * panel + LINE,
-    )
 
 
 @lru_cache(maxsize=256)
@@ -289,55 +206,6 @@ def _transform_channel(channel, w, u, c, f, panel):  # type: ignore[no-untyped-d
         transform_taps(w, channel * f + j, 3 * c * f, c * f, min(width, f - j), u, place, plane)
 
 
-# --------------------------------------------------------------------------------------------------- tiles
-
-
-@helper
-def _tile_place(tile, t):  # type: ignore[no-untyped-def]
-    """Image, and first row and column of the output of a tile."""
-    image, rest = divmod(tile, t.tile_rows * t.tile_columns)
-    i, j = divmod(rest, t.tile_columns)
-    return image, i * TILE, j * TILE
-
-
-@helper
-def _input_tile(tile, x, first, channels, t, v, place):  # type: ignore[no-untyped-def]
-    """Transform the channels from `first` on of a tile of x into a row of each plane of V.
-
-    Lanes behind the last channel get whatever comes next in memory: the products do not read them.
-    """
-    image, i, j = _tile_place(tile, t)
-    top, left = i - t.top, j - t.left
-    right, down = t.channels, t.width * t.channels
-    start = (image * t.height + top) * down + left * right + first
-    vectors = (channels + lanes(x) - 1) // lanes(x)
-    within = top >= 0 and left >= 0 and top + 6 <= t.height and left + 6 <= t.width
-    if within and start + 5 * (down + right) + vectors * lanes(x) <= x.size:
-        for c in range(0, channels, lanes(x)):
-            transform_input(x, start + c, down, right, v, place + c, t.v_plane)
-    else:
-        rows, columns = (-top, t.height - top), (-left, t.width - left)
-        for c in range(0, channels, lanes(x)):
-            count = min(lanes(x), channels - c)
-            transform_input_at_border(x, start + c, down, right, rows, columns, count, v, place + c, t.v_plane)
-
-
-@helper
-def _output_tile(tile, m, place, first, count, t, y, low, high):  # type: ignore[no-untyped-def]
-    """Transform a row of each plane of M into a tile of `count` filters from `first` on."""
-    image, i, j = _tile_place(tile, t)
-    right, down = t.filters, t.out_width * t.filters
-    start = (image * t.out_height + i) * down + j * right + first
-    rows, columns = t.out_height - i, t.out_width - j
-    for f in range(0, count, lanes(y)):
-        if rows >= TILE and columns >= TILE and count - f >= lanes(y):
-            transform_output(m, place + f, t.m_plane, low, high, y, start + f, down, right)
-        else:
-            transform_output_at_border(
-                m, place + f, t.m_plane, low, high, y, start + f, down, right, rows, columns, min(lanes(y), count - f)
-            )
-
-
 # --------------------------------------------------------------------------------------------------- forward
 
 
@@ -357,7 +225,7 @@ def _convolve_task(task, x, u, b, zeros, y, scratch, tile_rows, terms, out_rows,
     for start in range(first, last, t.block):
         count = min(t.block, last - start)
         for i in range(count):
-            _input_tile(start + i, x, 0, t.channels, t, scratch, v + i * t.row)
+            input_tile(start + i, x, 0, t.channels, t, scratch, v + i * t.row)
         for panel in range((t.filters + t.panel - 1) // t.panel):
             column = panel * t.panel
             columns = min(t.panel, t.filters - column)
@@ -374,7 +242,7 @@ def _convolve_task(task, x, u, b, zeros, y, scratch, tile_rows, terms, out_rows,
                     )  # fmt: skip
                     multiply_panel(product, count, columns)
             for i in range(count):
-                _output_tile(start + i, scratch, m + i * t.panel, column, columns, t, y, splat(low), splat(high))
+                output_tile(start + i, scratch, m + i * t.panel, column, columns, t, y, splat(low), splat(high))
 
 
 # --------------------------------------------------------------------------------------------------- weight gradient
@@ -398,8 +266,8 @@ def _weight_grad_task(task, x, gy, scratch, zeros, gw, channel_rows, tile_terms,
     for start in range(0, t.tiles, t.block):
         count = min(t.block, t.tiles - start)
         for i in range(count):
-            _input_tile(start + i, x, channel, channels, t, scratch, v + i * t.row)
-            _output_grad_tile(start + i, gy, filter_, filters, t, scratch, z + i * t.panel)
+            input_tile(start + i, x, channel, channels, t, scratch, v + i * t.row)
+            output_grad_tile(start + i, gy, filter_, filters, t, scratch, z + i * t.panel)
         for point in range(POINTS):
             for term in range(0, count, GRAD_TERMS):
                 for column in range(0, filters, t.panel):
@@ -420,20 +288,3 @@ def _weight_grad_task(task, x, gy, scratch, zeros, gw, channel_rows, tile_terms,
             transform_weight_grad(
                 scratch, s + c * t.share_filters + f, t.s_plane, gw, place + f, down, right, count
             )  # fmt: skip
-
-
-@helper
-def _output_grad_tile(tile, gy, first, filters, t, z, place):  # type: ignore[no-untyped-def]
-    """Transform the filters from `first` on of a tile of gy into a row of each plane and panel of Z."""
-    image, i, j = _tile_place(tile, t)
-    right, down = t.filters, t.out_width * t.filters
-    start = (image * t.out_height + i) * down + j * right + first
-    rows, columns = (0, t.out_height - i), (0, t.out_width - j)
-    within = rows[1] >= TILE and columns[1] >= TILE
-    for f in range(0, filters, lanes(gy)):
-        panel_place = place + f // t.panel * t.block * t.panel + f % t.panel
-        if within and f + lanes(gy) <= filters:
-            transform_output_grad(gy, start + f, down, right, z, panel_place, t.m_plane)
-        else:
-            count = min(lanes(gy), filters - f)
-            transform_output_grad_at_border(gy, start + f, down, right, rows, columns, count, z, panel_place, t.m_plane)

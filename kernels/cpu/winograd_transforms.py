@@ -31,9 +31,6 @@ from minicnn.kernels.cpu.simd import Vector, clamp, fma, load, load_first, splat
 POINTS = 36
 """Numbers of a transformed tile: 6 x 6."""
 
-TILE = 4
-"""Outputs of a tile along one side; it reads TILE + 2 inputs."""
-
 
 def scaled_plus(factor: float, x: Any, y: Any) -> Any:
     """factor * x + y of vectors, rounded once; for nopython code only."""
@@ -183,7 +180,7 @@ def _output_grad_rows(a, b, c, d, z, place, plane):  # type: ignore[no-untyped-d
 
 
 @helper
-def transform_weights(w, start, down, right, count, u, place, plane):  # type: ignore[no-untyped-def]
+def transform_taps(w, start, down, right, count, u, place, plane):  # type: ignore[no-untyped-def]
     """G g G^T of 3 x 3 taps, of their first `count` filters; zeros in the lanes behind."""
     a = weight_1d(*_three(w, start, down, count))
     b = weight_1d(*_three(w, start + right, down, count))
