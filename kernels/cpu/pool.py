@@ -150,6 +150,15 @@ def gather2d(x: Array, where: Array) -> Array:
 
 
 @helper
+def _clear(gx, start, stop):  # type: ignore[no-untyped-def]
+    """gx[start:stop] = 0."""
+    step = lanes(gx)
+    zero = zeros_like(load_first(gx, start, 0))
+    for k in range(start, stop, step):
+        write(gx, k, zero, min(step, stop - k))
+
+
+@helper
 def _write_block(gy, where, place, pixel, gx, target, w, c, bh, bw):  # type: ignore[no-untyped-def]
     """One output pixel to its block of bh x bw pixels; False where an index lies outside.
 
@@ -183,10 +192,8 @@ def _write_blocks(image, gy, where, gx, h, w, c, oh, ow):  # type: ignore[no-unt
             if not _write_block(gy, where, place, pixel, gx, start + pixel * c, w, c, bh, bw):
                 return False
         for row in range(i * bh, (i + 1) * bh):
-            for k in range(start + (row * w + ow * bw) * c, start + (row + 1) * w * c):
-                gx[k] = 0
-    for k in range(start + oh * bh * w * c, start + h * w * c):
-        gx[k] = 0
+            _clear(gx, start + (row * w + ow * bw) * c, start + (row + 1) * w * c)
+    _clear(gx, start + oh * bh * w * c, start + h * w * c)
     return True
 
 
@@ -196,12 +203,14 @@ def _scatter_image(image, gy, where, gx, geometry):  # type: ignore[no-untyped-d
     if c >= lanes(gy) and oh <= h and ow <= w and _write_blocks(image, gy, where, gx, h, w, c, oh, ow):
         return
     start, size = image * h * w * c, h * w * c
-    for k in range(start, start + size):
-        gx[k] = 0
-    for place in range(image * oh * ow * c, (image + 1) * oh * ow * c, c):
+    _clear(gx, start, start + size)
+    # Unsigned indices: a signed one would be asked each time whether it counts from the end.
+    place = np.uintp(image * oh * ow * c)
+    for _ in range(oh * ow):
         for channel in range(c):
-            # An unsigned index: a signed one would be asked each time whether it counts from the end.
-            gx[np.uintp(start + np.int64(where[place + channel]) * c + channel)] += gy[place + channel]
+            target = np.uintp(start + np.int64(where[place]) * c + channel)
+            gx[target] = gx[target] + gy[place]
+            place += np.uintp(1)
 
 
 @kernel
@@ -293,6 +302,14 @@ def _spread_rows(task, gy, gx, geometry):  # type: ignore[no-untyped-def]
                 right += 1
             while left < right and left * sw - pad_left + kw <= column:
                 left += 1
+            target = (row * w + column) * c
+            if bottom - top == 1 and right - left == 1:
+                share = 1 / (_inside(top, kh, sh, pad_top, h) * _inside(left, kw, sw, pad_left, w))
+                place = ((image * oh + top) * ow + left) * c
+                for channel in range(0, c, step):
+                    count = min(step, c - channel)
+                    write(gx, target + channel, read(gy, place + channel, count) * share, count)
+                continue
             for channel in range(0, c, step):
                 count = min(step, c - channel)
                 total = zero
@@ -302,7 +319,7 @@ def _spread_rows(task, gy, gx, geometry):  # type: ignore[no-untyped-def]
                         pixels = splat_as(zero, high * _inside(j, kw, sw, pad_left, w))
                         share = read(gy, ((image * oh + i) * ow + j) * c + channel, count) / pixels
                         total = total + share
-                write(gx, (row * w + column) * c + channel, total, count)
+                write(gx, target + channel, total, count)
 
 
 @kernel
