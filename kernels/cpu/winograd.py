@@ -108,7 +108,7 @@ def winograd_weight_grad(x: Array, gy: Array, padding: Padding2D) -> Array:
         return buffers.zeros((3, 3, c, f), x.dtype)
     dtype = x.dtype.char
     shares = _shares(get_num_threads(), c, f, panel_columns(dtype))
-    t = tiling(x.shape, gy.shape, padding[0][0], padding[1][0], _block(c, f), shares, dtype)
+    t = tiling(x.shape, gy.shape, padding[0][0], padding[1][0], 1, _block(c, f), shares, dtype)
     gw = buffers.empty((3, 3, c, f), x.dtype)
     tasks = shares[0] * shares[1]
     scratch = buffers.empty((tasks * POINTS * (t.v_plane + t.m_plane + t.s_plane),), x.dtype)
@@ -138,7 +138,7 @@ def _convolve_into(y: Array, x: Array, u: Array, b: Array, top: int, left: int, 
     number = x.dtype.type
     tasks = get_num_threads()
     c, f, dtype = x.shape[3], y.shape[3], x.dtype.char
-    t = tiling(x.shape, y.shape, top, left, _block(c, f), (1, -(-f // panel_columns(dtype))), dtype)
+    t = tiling(x.shape, y.shape, top, left, tasks, _block(c, f), (1, -(-f // panel_columns(dtype))), dtype)
     scratch = buffers.empty((tasks * POINTS * (t.v_plane + t.m_plane),), x.dtype)
     _convolve(x.reshape(-1), u, b, _zeros(t.panel, dtype), y.reshape(-1), scratch,
               _steps(t.block, t.row), _steps(t.channels, 1), _steps(t.block, t.panel),
@@ -156,8 +156,8 @@ def _shares(threads: int, c: int, f: int, panel: int) -> Pair:
 
     A thread transforms all tiles of its channels of x and of its filters of gy.
     """
-    most = -(-c // LINE), -(-f // panel)
-    grids = [(i, min(most[1], -(-threads // i))) for i in range(1, min(most[0], threads) + 1)]
+    lines, panels = -(-c // LINE), -(-f // panel)
+    grids = [(i, min(panels, -(-threads // i))) for i in range(1, min(lines, threads) + 1)]
     return min(grids, key=lambda grid: (max(0, threads - grid[0] * grid[1]), c / grid[0] + f / grid[1]))
 
 

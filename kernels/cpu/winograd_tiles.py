@@ -64,15 +64,22 @@ class Tiling(NamedTuple):
 
 @lru_cache(maxsize=256)
 def tiling(
-    x_shape: tuple[int, ...], y_shape: tuple[int, ...], top: int, left: int, block: int, shares: Pair, dtype: str
+    x_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    top: int,
+    left: int,
+    parts: int,
+    block: int,
+    shares: Pair,
+    dtype: str,
 ) -> Tiling:
-    """x (N, H, W, C), y (N, OH, OW, F); `shares` are the parts into which channels and filters are cut."""
+    """x (N, H, W, C), y (N, OH, OW, F). Tiles are cut into `parts`, channels and filters into `shares`."""
     n, h, w, c = x_shape
     _, oh, ow, f = y_shape
     panel = panel_columns(dtype)
     rows, columns = -(-oh // TILE), -(-ow // TILE)
     tiles = n * rows * columns
-    block = max(1, min(block, tiles))
+    block = max(1, min(block, -(-tiles // parts)))
     passes = -(-c // TERMS)
     lines, panels = -(-c // LINE), -(-f // panel)
     share_channels, share_panels = -(-lines // shares[0]) * LINE, -(-panels // shares[1])
