@@ -14,8 +14,8 @@ reach it and which pixel each tap reads; tables of rows and columns hold that, s
 nothing to the loops. The four pixels are such as share their taps: neighbours, or in the gradient of a convolution with
 stride s every s-th.
 
-The gradient of the weights goes over rows too, a few pixels at a time, so few that they stay in the first-level cache
-while the sums of one vector of channels after another are taken, for nine taps at once.
+The gradient of the weights goes over rows too, and along a row once for each vector of channels, with nine sums for the
+nine taps of a 3x3 window in registers.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def depthwise_weight_grad(
     x = _repeat(x, f)
     kh, kw = kernel_size
     gw = np.empty((kh, kw, 1, f), gy.dtype)
-    slices = 1 if gy.size * kh * kw < SERIAL else min(SLICES, n * oh)
+    slices = max(1, min(SLICES, n * oh, gy.size * kh * kw // (2 * SERIAL)))
     partial = buffers.empty((slices * kh * kw * f,), gy.dtype)
     sizes, served = _weight_tables((oh, ow), x.shape[1:3], kernel_size, strides, padding, dilation, f)
     _weight_grad(x.reshape(-1), gy.reshape(-1), gw.reshape(-1), partial, sizes, served, slices, n * oh)
@@ -345,11 +345,13 @@ def _weight_grad(x, gy, gw, partial, numbers, served, slices, rows):  # type: ig
     v = numbers
     sizes = _Sizes(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12])
     parallel_for(_weight_grad_slice, slices, (x, gy, partial, served, slices, rows, sizes))
-    for i in range(len(gw)):
-        total = partial[i]
+    step = lanes(gw)
+    for i in range(0, len(gw), step):
+        count = min(step, len(gw) - i)
+        total = load_first(partial, i, count)
         for piece in range(1, slices):
-            total += partial[piece * len(gw) + i]
-        gw[i] = total
+            total = total + load_first(partial, piece * len(gw) + i, count)
+        store_first(gw, i, total, count)
 
 
 @helper
