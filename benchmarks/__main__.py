@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import peers, plots, ratios, report
+from benchmarks import machine, peers, plots, ratios, report
 from benchmarks.cases import GROUPS, all_cases, select
 from benchmarks.runner import FORMAT, Options, Runner
 
@@ -27,6 +27,7 @@ FILE_WIDTH = 220
 
 
 def parser() -> argparse.ArgumentParser:
+    cores = len(machine.cores())
     made = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--peers", help="comma-separated names; all that are installed where left out; '' for none")
     made.add_argument("--compile", action="store_true", help="torch.compile too, on small networks; slow to start")
     made.add_argument("--rounds", type=int, help=f"interleaved rounds (default {ROUNDS}, --quick {QUICK_ROUNDS})")
-    made.add_argument("--threads", type=int, default=2, help="threads of each framework (default %(default)s)")
+    made.add_argument("--threads", type=int, default=min(2, cores), help="of each framework (default %(default)s)")
     made.add_argument("--quick", action="store_true", help="short samples and few rounds: to see that all works")
     made.add_argument("--json", type=Path, metavar="FILE", help="write all results")
     made.add_argument("--compare", type=Path, metavar="OLD", help="results of an earlier run to compare with")
@@ -80,8 +81,10 @@ def _run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     if not cases:
         raise ValueError(f"no case matches. Received: --group {options.group} --only {options.only}")
     chosen = _peers(options)
-    if options.threads < 1 or (options.rounds is not None and options.rounds < 1):
-        raise ValueError(f"threads and rounds must be positive. Received: {options.threads}, {options.rounds}")
+    if options.rounds is not None and options.rounds < 1:
+        raise ValueError(f"--rounds must be positive. Received: {options.rounds}")
+    if not 1 <= options.threads <= len(machine.cores()):
+        raise ValueError(f"--threads must be 1 to {len(machine.cores())}, the cores here. Received: {options.threads}")
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     how = Options.quick(chosen, options.threads, rounds) if options.quick else Options(chosen, rounds, options.threads)
     with console.status("starting the frameworks") as status:

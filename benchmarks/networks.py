@@ -305,7 +305,7 @@ def weight_shapes(network: Network) -> list[dict[str, Shape]]:
 
 
 def initial_weights(network: Network, seed: int = 1) -> Weights:
-    """Glorot-uniform kernels, ones and zeros, the same in every worker."""
+    """He-uniform kernels (signals keep their size through ReLU layers), ones and zeros; the same in every worker."""
     rng = np.random.default_rng(seed)
     return [{name: _initial(rng, name, shape) for name, shape in own.items()} for own in weight_shapes(network)]
 
@@ -315,8 +315,7 @@ def _initial(rng: np.random.Generator, name: str, shape: Shape) -> np.ndarray[An
         return np.ones(shape, np.float32)
     if name != "w":
         return np.zeros(shape, np.float32)
-    area = math.prod(shape[:-2])
-    limit = math.sqrt(6 / (area * (shape[-2] + shape[-1])))
+    limit = math.sqrt(6 / math.prod(shape[:-1]))
     return rng.uniform(-limit, limit, shape).astype(np.float32)
 
 

@@ -108,6 +108,12 @@ def _rates(result: Result, machine: dict[str, Any]) -> tuple[str, str]:
     return "-", "-"
 
 
+def _throughput(result: Result) -> str:
+    """Pictures that minicnn takes through the network in a second."""
+    time, case = ratios.seconds(result, OURS), result["case"]
+    return f"{case['batch'] / time:,.0f}" if time is not None and case["batch"] else "-"
+
+
 def _check_cell(result: Result) -> str:
     measured = result["measurements"].get(OURS, {})
     if "check" not in measured:
@@ -150,7 +156,7 @@ def _kernels(run: dict[str, Any], results: list[Result]) -> Table:
 def _networks(run: dict[str, Any], results: list[Result], title: str) -> Table:
     """Times of all frameworks, ratios, GFLOP/s."""
     others = _others(run, results)
-    columns = (OURS, *others, "vs default", "vs fastest", "fastest", "rate", "of limit", "error")
+    columns = (OURS, *others, "vs default", "vs fastest", "fastest", "pictures/s", "rate", "of limit", "error")
     table = _table(title, "network", *columns)
     for result in results:
         best, fastest = against_best(result)
@@ -160,6 +166,7 @@ def _networks(run: dict[str, Any], results: list[Result], title: str) -> Table:
             ratio_cell(against_default(result)),
             ratio_cell(best),
             fastest or "-",
+            _throughput(result),
             *_rates(result, run["machine"]),
             _check_cell(result),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -28,22 +29,27 @@ class ChannelScale(layers.Layer):
 class MinicnnWorker(Worker):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
-        set_num_threads: Callable[[int], None] | None = getattr(minicnn, "set_num_threads", None)
-        if set_num_threads is not None:
-            set_num_threads(threads)
+        minicnn.set_num_threads(threads)
 
     def describe(self) -> dict[str, Any]:
         return {"version": minicnn.__version__, "backend": minicnn.current_backend().name}
 
     def allocated_blocks(self) -> int | None:
-        try:
-            from minicnn.kernels.cpu import buffers  # type: ignore[import-not-found, unused-ignore]
-        except ImportError:  # the reference backend has no pool
+        if minicnn.current_backend().name != "cpu":  # the reference backend has no pool
             return None
-        return int(buffers.statistics()["allocated_blocks"])
+        from minicnn.kernels.cpu import buffers
 
-    def limits(self) -> dict[str, float]:
-        return measure_limits(np.matmul, np.copyto, np.ascontiguousarray)
+        return buffers.statistics()["allocated_blocks"]
+
+    def limits(self, repeats: int) -> dict[str, float]:
+        """NumPy's; a thread copies a part each."""
+        with ThreadPoolExecutor(self.threads) as pool:
+
+            def copy(target: Any, source: Any) -> None:
+                parts = (np.array_split(array, self.threads) for array in (target, source))
+                list(pool.map(np.copyto, *parts))
+
+            return measure_limits(repeats, np.matmul, copy, np.ascontiguousarray)
 
     # ------------------------------------------------------------------------------------------------- networks
 

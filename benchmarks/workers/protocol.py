@@ -7,7 +7,7 @@ A worker is a `Worker` subclass with a `build` method; `serve` does the talking.
     prepare {case}             -> first_call_s, outputs (a digest of each array), peak_bytes; or {"unsupported": reason}
     first_batch {case}         -> seconds: build a network and train one batch, nothing else
     run {iterations}           -> seconds, and faults and allocations an iteration
-    limits                     -> gemm_flops, copy_bytes a second
+    limits {repeats}           -> gemm_flops, copy_bytes a second
     release, quit
 """
 
@@ -74,8 +74,8 @@ class Worker(abc.ABC):
         """A function that runs a network forward and backward, without an optimizer."""
         raise Unsupported("not measured")
 
-    def limits(self) -> dict[str, float]:
-        """Rates that this framework reaches on large arrays."""
+    def limits(self, repeats: int) -> dict[str, float]:
+        """Rates that this framework reaches on large arrays, the best of several tries."""
         return {}
 
     def allocated_blocks(self) -> int | None:
@@ -164,8 +164,8 @@ class Session:
             "allocations": (blocks_after - blocks) / iterations if counted else None,  # type: ignore[operator]
         }
 
-    def do_limits(self) -> dict[str, Any]:
-        return self.worker.limits()
+    def do_limits(self, repeats: int) -> dict[str, Any]:
+        return self.worker.limits(repeats)
 
     def do_release(self) -> dict[str, Any]:
         self.work = None
@@ -186,19 +186,20 @@ def digest(array: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 
 def measure_limits(
-    matmul: Callable[[Any, Any], Any], copy: Callable[[Any, Any], Any], as_array: Any
+    repeats: int, matmul: Callable[[Any, Any], Any], copy: Callable[[Any, Any], Any], as_array: Callable[[Any], Any]
 ) -> dict[str, float]:
     """GEMM FLOP/s and copied bytes (read + written) a second: the best of several."""
     size, length = 2048, 32 * 2**20
     a, b = (as_array(data.normal(np.random.default_rng(i), (size, size))) for i in (1, 2))
     source, target = as_array(np.ones(length, np.float32)), as_array(np.zeros(length, np.float32))
     return {
-        "gemm_flops": 2 * size**3 / _best(lambda: matmul(a, b)),
-        "copy_bytes": 8 * length / _best(lambda: copy(target, source)),
+        "gemm_flops": 2 * size**3 / _least(repeats, lambda: matmul(a, b)),
+        "copy_bytes": 8 * length / _least(repeats, lambda: copy(target, source)),
     }
 
 
-def _best(call: Callable[[], Any], repeats: int = 7) -> float:
+def _least(repeats: int, call: Callable[[], Any]) -> float:
+    """Seconds of the fastest call."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

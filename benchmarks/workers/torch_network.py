@@ -146,13 +146,18 @@ def _filled(layer: nn.Module, weights: dict[str, Any]) -> nn.Module:
     return layer
 
 
+ADAM_EPSILON = 1e-7 / (1 - 0.999) ** 0.5
+"""Keras adds its epsilon, 1e-7, to the root before the bias is corrected, PyTorch after: at the first step, which
+decides the second loss that is compared, this one is the same."""
+
+
 def optimizer(options: dict[str, Any], parameters: Any, best: bool) -> torch.optim.Optimizer:
     """As Keras defines it; the best form takes PyTorch's fused or grouped implementation."""
     fused, grouped = ({"fused": True}, {"foreach": True}) if best else ({}, {})
     rate = options["learning_rate"]
     match options["name"]:
         case "adam":
-            return torch.optim.Adam(parameters, rate, eps=1e-7, **fused)
+            return torch.optim.Adam(parameters, rate, eps=ADAM_EPSILON, **fused)
         case "nadam":
             return torch.optim.NAdam(parameters, rate, eps=1e-7, momentum_decay=1.0, **grouped)
         case "rmsprop":

@@ -36,8 +36,8 @@ class TorchWorker(Worker):
     def describe(self) -> dict[str, Any]:
         return {"version": torch.__version__, "form": self.form}
 
-    def limits(self) -> dict[str, float]:
-        return measure_limits(torch.mm, lambda target, source: target.copy_(source), torch.from_numpy)
+    def limits(self, repeats: int) -> dict[str, float]:
+        return measure_limits(repeats, torch.mm, lambda target, source: target.copy_(source), torch.from_numpy)
 
     def choose(self, case: Case) -> str | None:
         if not self.best or not _has_images(case):

@@ -150,6 +150,8 @@ def test_show_reads_results_and_refuses_other_files(tmp_path: Path, capsys: pyte
         (["--group", "nonsense"], "--group must be some of"),
         (["--only", "no such case"], "no case matches"),
         (["--peers", "nobody"], "--peers must be some of"),
+        (["--rounds", "0"], "--rounds must be positive"),
+        (["--threads", "4096"], "--threads must be 1 to"),
     ],
 )
 def test_wrong_arguments_say_what_is_right(

@@ -21,24 +21,17 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_quick_run_without_other_frameworks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "folder" / "run.json"
-    assert main(["--quick", "--group", "kernels,overhead", "--only", "u x 2", "--json", str(path)]) == 0
+    assert main(["--quick", "--only", "kernels/c6", "--json", str(path)]) == 0
     assert "not installed (python -m benchmarks peers)" in capsys.readouterr().out
     run = json.loads(path.read_text())
-    assert {result["case"]["group"] for result in run["results"]} == {"overhead"}
-    for result in run["results"]:
-        assert result["measurements"]["minicnn"]["median_s"] > 0
-        assert len(result["measurements"]["minicnn"]["samples"]) == 2
     assert run["frameworks"]["torch"]["absent"]
     assert run["machine"]["gemm_flops"] > 0
-
-
-def test_kernel_is_checked_against_the_reference(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    assert main(["--quick", "--rounds", "1", "--only", "kernels/c6", "--json", str(path)]) == 0
-    results = json.loads(path.read_text())["results"]
-    errors = [result["measurements"]["minicnn"]["check"]["error"] for result in results]
-    assert len(errors) == 3
-    assert max(errors) < 1e-4
+    assert [result["case"]["op"] for result in run["results"]] == ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
+    for result in run["results"]:
+        measured = result["measurements"]["minicnn"]
+        assert measured["median_s"] > 0
+        assert len(measured["samples"]) == 2
+        assert measured["check"]["error"] < 1e-4
 
 
 def test_worker_tells_its_errors_and_lives_on() -> None:
