@@ -43,6 +43,7 @@ from minicnn.kernels.contract import Array, Padding2D, Pair
 from minicnn.kernels.cpu import buffers
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.microkernel import Product, matrix_kernel, multiply_panel, panel_columns
+from minicnn.kernels.cpu.packing import pack_panel_transposed
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
 from minicnn.kernels.cpu.simd import address, lanes, splat
 from minicnn.kernels.cpu.winograd_tiles import LINE, TILE, input_tile, output_grad_tile, output_tile, tiling
@@ -90,14 +91,15 @@ def transform_weights(w: Array, rotated: bool) -> Array:
     w        (3, 3, C, F), or as if (3, 3, F, C) of the filters turned by 180 degrees if `rotated`
     returns  U, flat: panels of columns, in each of them 36 planes of C rows
     """
-    if rotated:
-        turned = buffers.empty((3, 3, w.shape[3], w.shape[2]), w.dtype)
-        _turn(w.reshape(-1), turned.reshape(-1), w.shape[2], w.shape[3])
-        w = turned
     c, f = w.shape[2:]
-    panel = panel_columns(w.dtype)
+    flat, row, panel = w.reshape(-1), f, panel_columns(w.dtype)
+    if rotated:
+        row = -(-c // LINE) * LINE
+        flat = buffers.empty((9 * f * row,), w.dtype)
+        _turn(w.reshape(-1), flat, c, f, row)
+        c, f = f, c
     u = buffers.empty((-(-f // panel) * POINTS * (c * panel + LINE),), w.dtype)
-    _transform_weights(w.reshape(-1), u, c, f, panel)
+    _transform_weights(flat, row, u, c, f, panel)
     return u
 
 
@@ -121,16 +123,16 @@ def winograd_weight_grad(x: Array, gy: Array, padding: Padding2D) -> Array:
 def is_profitable(
     n: int, h_out: int, w_out: int, c: int, f: int, what: Literal["forward", "input_grad", "weight_grad"]
 ) -> bool:
-    """Whether Winograd's algorithm is at least a quarter faster than a direct convolution.
+    """Whether Winograd's algorithm pays, which is less exact: whether it saves about 30 % of the time or more.
 
     The convolution reads c channels and writes n images of h_out x w_out pixels and f channels; for "input_grad" these
-    are gy's channels, and size and channels of gx. Work is counted in multiplications: all transforms of a tile take
-    the time of about 700 a channel, and those of U or S of 800, with turning the filters 1500, a channel and filter.
+    are gy's channels, and size and channels of gx. Work is counted in multiplications, as measured on a Zen 5: those of
+    a tile's transforms cost about 500 a channel, those of U 800 a channel and filter (1500 with turning w), of S 400.
     """
+    once = {"forward": 800, "input_grad": 1500, "weight_grad": 400}[what]
     tiles = n * -(-h_out // TILE) * -(-w_out // TILE)
-    once = 1500 if what == "input_grad" else 800
-    work = tiles * (POINTS * c * f + 700 * (c + f)) + once * c * f
-    return min(c, f) >= 16 and c * f <= LARGEST_FILTERS and 9 * n * h_out * w_out * c * f > 1.25 * work
+    work = tiles * (POINTS * c * f + 500 * (c + f)) + once * c * f
+    return min(c, f) >= 16 and c * f <= LARGEST_FILTERS and 9 * n * h_out * w_out * c * f > 1.4 * work
 
 
 def _convolve_into(y: Array, x: Array, u: Array, b: Array, top: int, left: int, low: float, high: float) -> None:
@@ -176,34 +178,32 @@ def _zeros(count: int, dtype: str) -> Array:
 
 
 @kernel
-def _turn(w, turned, c, f):  # type: ignore[no-untyped-def]
-    """w (3, 3, C, F) -> (3, 3, F, C), rows and columns of the taps in reverse."""
-    parallel_for(_turn_tap, 9 * ((f + LINE - 1) // LINE), (w, turned, c, f))
+def _turn(w, turned, c, f, row):  # type: ignore[no-untyped-def]
+    """w (3, 3, C, F) -> (3, 3, F, row), rows and columns of the taps in reverse; `row` is C in whole lines."""
+    parallel_for(_turn_tap, 9 * ((f + LINE - 1) // LINE), (w, turned, c, f, row))
 
 
 @helper
-def _turn_tap(task, w, turned, c, f):  # type: ignore[no-untyped-def]
+def _turn_tap(task, w, turned, c, f, row):  # type: ignore[no-untyped-def]
     """LINE filters of one tap."""
-    strips = (f + LINE - 1) // LINE
-    tap, first = task // strips, task % strips * LINE
-    source, target = tap * c * f, (8 - tap) * c * f
-    for i in range(c):
-        for j in range(first, min(first + LINE, f)):
-            turned[target + j * c + i] = w[source + i * f + j]
+    tap, first = task % 9, task // 9 * LINE
+    start, place = tap * c * f + first, ((8 - tap) * f + first) * row
+    pack_panel_transposed(w, start, f, min(LINE, f - first), c, turned, place, row)
 
 
 @kernel
-def _transform_weights(w, u, c, f, panel):  # type: ignore[no-untyped-def]
-    parallel_for(_transform_channel, c, (w, u, c, f, panel))
+def _transform_weights(w, row, u, c, f, panel):  # type: ignore[no-untyped-def]
+    """w (3, 3, C, row), of which the first F of each row are filters."""
+    parallel_for(_transform_channel, c, (w, row, u, c, f, panel))
 
 
 @helper
-def _transform_channel(channel, w, u, c, f, panel):  # type: ignore[no-untyped-def]
+def _transform_channel(channel, w, row, u, c, f, panel):  # type: ignore[no-untyped-def]
     """All filters of one channel: a row of every panel and plane."""
     width, plane = lanes(w), c * panel + LINE
     for j in range(0, f, width):
         place = j // panel * POINTS * plane + channel * panel + j % panel
-        transform_taps(w, channel * f + j, 3 * c * f, c * f, min(width, f - j), u, place, plane)
+        transform_taps(w, channel * row + j, 3 * c * row, c * row, min(width, f - j), u, place, plane)
 
 
 # --------------------------------------------------------------------------------------------------- forward
