@@ -74,6 +74,28 @@ class Kernels(Protocol):
         """
         ...
 
+    def conv2d_max_pool2d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        strides: Pair,
+        padding: Padding2D,
+        dilation: Pair,
+        groups: int,
+        activation: EpilogueName | None,
+        window: Pair,
+        pool_strides: Pair,
+        pool_padding: Padding2D,
+    ) -> tuple[Array, Array]:
+        """max_pool2d(conv2d(x, w, b, ...), window, pool_strides, pool_padding), as one: what lies between need not be
+        written to memory.
+
+        x (N, H, W, C), w (KH, KW, C // G, F), b (F,) or None -> y and `where` (N, PH, PW, F), as max_pool2d; `where`
+        counts the pixels of the convolution. Of numbers that the activation rounds to one, any may be taken.
+        """
+        ...
+
     def im2col(self, x: Array, window: Pair, strides: Pair, padding: Padding2D, dilation: Pair) -> Array:
         """The patch under every output pixel, zeros where it leaves the image.
 

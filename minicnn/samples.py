@@ -177,6 +177,22 @@ _CONVOLUTIONS = [
     Sample("conv2d of one channel", F.conv2d, normal((1, 7, 5, 1), (3, 3, 1, 2)), [{"strides": 2, "padding": 1}]),
     Sample("conv2d of 17 channels", F.conv2d, normal((1, 3, 4, 17), (2, 3, 17, 3))),
     Sample(
+        "conv2d_max_pool2d",
+        F.conv2d_max_pool2d,
+        normal((2, 7, 6, 3), (2, 3, 3, 4), (4,)),
+        [
+            {"window": 2},
+            {
+                "window": (3, 2),
+                "pool_strides": (2, 1),
+                "pool_padding": "same",
+                "activation": "sigmoid",
+                "padding": "same",
+            },
+            {"window": (2, 1), "strides": (1, 2), "padding": 1, "activation": "tanh"},
+        ],
+    ),
+    Sample(
         "conv2d_input_grad",
         F.conv2d_input_grad,
         normal((2, 3, 2, 4), (3, 2, 3, 4)),

@@ -87,6 +87,24 @@ def conv2d(
     return y if activation is None else _apply_activation(y, activation)
 
 
+def conv2d_max_pool2d(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    strides: Pair,
+    padding: Padding2D,
+    dilation: Pair,
+    groups: int,
+    activation: ActivationName | None,
+    window: Pair,
+    pool_strides: Pair,
+    pool_padding: Padding2D,
+) -> tuple[Array, Array]:
+    """One after the other."""
+    y = conv2d(x, w, b, strides, padding, dilation, groups, activation)
+    return max_pool2d(y, window, pool_strides, pool_padding)
+
+
 def conv2d_input_grad(
     gy: Array, w: Array, input_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair, groups: int
 ) -> Array:

@@ -5,6 +5,7 @@
 
 from minicnn.kernels.cpu.activation import activation, activation_backward, activation_bias_backward, bias_grad
 from minicnn.kernels.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minicnn.kernels.cpu.conv_pool import conv2d_max_pool2d
 from minicnn.kernels.cpu.dense import dense, matmul
 from minicnn.kernels.cpu.group_norm import group_norm, group_norm_backward
 from minicnn.kernels.cpu.im2col import col2im, im2col
@@ -48,6 +49,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_input_grad",
+    "conv2d_max_pool2d",
     "conv2d_weight_grad",
     "dense",
     "dropout",

@@ -8,6 +8,8 @@ the output, G groups. Images are NHWC, kernels HWIO (KH, KW, C/G, F).
     scatter      input gradient for images of few channels, the first layer's: gy @ w.T, each number
                  added to where its patch came from                                                      scatter.py
     direct       everything else                                                       direct.py, weight_grad.py
+
+Convolution followed by max pooling is in conv_pool.py.
 """
 
 from __future__ import annotations
@@ -53,12 +55,10 @@ def conv2d(
     low, high = CLAMPS.get(activation, CLAMPS[None])
     if _is_depthwise(w, groups):
         y = depthwise_conv2d(x, w, b, strides, padding, dilation, low, high)
-    elif _can_be_winograd(w.shape[:2], strides, dilation, groups, x.dtype) and is_profitable(
-        x.shape[0], *_output_size(x, w, padding), x.shape[3], w.shape[3], "forward"
-    ):
-        y = winograd_conv2d(x, w, b, padding, low, high)
-    else:
+    elif is_direct(x, w, strides, padding, dilation, groups):
         y = direct_conv2d(x, w, b, strides, padding, dilation, groups, low, high)
+    else:
+        y = winograd_conv2d(x, w, b, padding, low, high)
     if activation not in CLAMPS:
         activation_in_place(y, activation)
     return y
@@ -92,6 +92,14 @@ def conv2d_weight_grad(
     ):
         return winograd_weight_grad(x, gy, padding)
     return direct_weight_grad(x, gy, kernel_size, strides, padding, dilation, groups)
+
+
+def is_direct(x: Array, w: Array, strides: Pair, padding: Padding2D, dilation: Pair, groups: int) -> bool:
+    """Whether conv2d computes this convolution directly."""
+    return not _is_depthwise(w, groups) and not (
+        _can_be_winograd(w.shape[:2], strides, dilation, groups, x.dtype)
+        and is_profitable(x.shape[0], *_output_size(x, w, padding), x.shape[3], w.shape[3], "forward")
+    )
 
 
 def _is_depthwise(w: Array, groups: int) -> bool:

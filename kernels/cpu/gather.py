@@ -130,9 +130,12 @@ class Plan(NamedTuple):
 @lru_cache(maxsize=1024)
 def plan_gather(
     rows: Axis, columns: Axis, x_shape: tuple[int, int, int, int], filters: int, groups: int, out_width: int,
-    out_pixels: int, panel: int, block_positions: int = BLOCK_POSITIONS,
+    out_pixels: int, panel: int, block_positions: int = BLOCK_POSITIONS, multiple: int = 1, may_stream: bool = True,
 ) -> Plan:  # fmt: skip
-    """Cut a gather over x (N, H, W, C) up; the output has `filters` channels and out_pixels = H' * W' an image."""
+    """Cut a gather over x (N, H, W, C) up; the output has `filters` channels and out_pixels = H' * W' an image.
+
+    multiple: what the grid rows of a block are a multiple of. may_stream: whether the output goes to memory.
+    """
     n, h, w, c = x_shape
     last_row = (rows.count - 1) * rows.step + rows.first + rows.reach
     last_column = (columns.count - 1) * columns.step + columns.first + columns.reach
@@ -140,7 +143,7 @@ def plan_gather(
     block_rows = max(1, block_positions // columns.count)
     if copied:  # neighbouring blocks copy the rows that both read: no more than about a third of each
         block_rows = max(block_rows, 3 * (rows.reach - rows.step) // rows.step)
-    block_rows = min(rows.count, block_rows)
+    block_rows = min(rows.count, -(-block_rows // multiple) * multiple)
     block_images = max(1, block_positions // (rows.count * columns.count)) if block_rows == rows.count else 1
     block_images = min(block_images, max(n, 1))
     region_columns = (columns.count - 1) * columns.step + columns.reach
@@ -159,7 +162,7 @@ def plan_gather(
         columns=filters // groups, panel=panel, out_image=out_pixels * filters,
         out_row=rows.out_step * out_width * filters,
         out_first=(rows.out_first * out_width + columns.out_first) * filters,
-        streaming=int(_streams(n * out_pixels * filters, filters, groups, term_offsets.size, panel)),
+        streaming=int(may_stream and _streams(n * out_pixels * filters, filters, groups, term_offsets.size, panel)),
     )  # fmt: skip
     count = -(-n // block_images) * -(-rows.count // block_rows)
     return Plan(
@@ -184,6 +187,12 @@ def read_blocks(numbers):  # type: ignore[no-untyped-def]
 
 
 # --------------------------------------------------------------------------------------------------- blocks
+
+
+@helper
+def count_blocks(p):  # type: ignore[no-untyped-def]
+    """How many blocks there are."""
+    return (p.images + p.block_images - 1) // p.block_images * ((p.grid_rows + p.block_rows - 1) // p.block_rows)
 
 
 @helper
@@ -240,36 +249,58 @@ def block_input(p, x, image, row, images, rows, scratch, place):  # type: ignore
 
 
 @helper
-def _gather_task(task, tasks, x, panels, bias, out, scratch, numbers, row_offsets, out_offsets, term_offsets, limits):  # type: ignore[no-untyped-def]  # fmt: skip
+def multiply_block(
+    p, pixels, itemsize, panels, bias, out, out_start, positions, row_offsets, out_offsets, term_offsets, limits
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """All sums of a block, whose first pixel is at the address `pixels`, to its places behind out[out_start]."""
+    panels_a_group = (p.columns + p.panel - 1) // p.panel
+    for group in range(p.groups):
+        group_pixels = pixels + group * (p.channels // p.groups) * itemsize
+        for term in range(0, p.terms, TERMS):
+            terms = min(TERMS, p.terms - term)
+            last = term + terms == p.terms
+            low, high = (limits[0], limits[1]) if last else (limits[2], limits[3])
+            for panel in range(panels_a_group):
+                column = panel * p.panel
+                goal = address(out, out_start + group * p.columns + column)
+                weights = ((group * panels_a_group + panel) * p.terms + term) * p.panel
+                begin, step = (goal, 1) if term > 0 else (address(bias, group * p.columns + column), 0)
+                product = Product(
+                    group_pixels, address(row_offsets, 0), address(term_offsets, term), terms,
+                    address(panels, weights), p.panel, begin, step, goal, address(out_offsets, 0), low, high,
+                    p.streaming,
+                )  # fmt: skip
+                multiply_panel(product, positions, min(p.panel, p.columns - column))
+
+
+@helper
+def _gather_task(
+    task, tasks, x, panels, bias, out, scratch, numbers, row_offsets, out_offsets, term_offsets, limits
+):  # type: ignore[no-untyped-def]  # fmt: skip
     """This task's share of the blocks."""
     p = read_blocks(numbers)
-    blocks_an_image = (p.grid_rows + p.block_rows - 1) // p.block_rows
-    blocks = (p.images + p.block_images - 1) // p.block_images * blocks_an_image
-    panels_a_group = (p.columns + p.panel - 1) // p.panel
+    blocks = count_blocks(p)
     place = task * (scratch.size // tasks)
     for block in range(task * blocks // tasks, (task + 1) * blocks // tasks):
         image, row = block_start(p, block)
         images, rows = block_size(p, image, row)
         pixels = block_input(p, x, image, row, images, rows, scratch, place)
         positions = images * rows * p.grid_columns
-        for group in range(p.groups):
-            group_pixels = pixels + group * (p.channels // p.groups) * x.itemsize
-            out_start = image * p.out_image + row * p.out_row + p.out_first + group * p.columns
-            for term in range(0, p.terms, TERMS):
-                terms = min(TERMS, p.terms - term)
-                last = term + terms == p.terms
-                low, high = (limits[0], limits[1]) if last else (limits[2], limits[3])
-                for panel in range(panels_a_group):
-                    column = panel * p.panel
-                    goal = address(out, out_start + column)
-                    weights = ((group * panels_a_group + panel) * p.terms + term) * p.panel
-                    begin, step = (goal, 1) if term > 0 else (address(bias, group * p.columns + column), 0)
-                    product = Product(
-                        group_pixels, address(row_offsets, 0), address(term_offsets, term), terms,
-                        address(panels, weights), p.panel, begin, step, goal, address(out_offsets, 0), low, high,
-                        p.streaming,
-                    )  # fmt: skip
-                    multiply_panel(product, positions, min(p.panel, p.columns - column))
+        out_start = image * p.out_image + row * p.out_row + p.out_first
+        multiply_block(
+            p,
+            pixels,
+            x.itemsize,
+            panels,
+            bias,
+            out,
+            out_start,
+            positions,
+            row_offsets,
+            out_offsets,
+            term_offsets,
+            limits,
+        )
 
 
 @matrix_kernel

@@ -21,6 +21,7 @@ from minicnn.kernels.cpu.gather import (
     block_input,
     block_size,
     block_start,
+    count_blocks,
     forward_axis,
     limits,
     plan_gather,
@@ -54,7 +55,7 @@ def _slice_task(
     sums_start = index * p.terms * filters
     for i in range(sums_start + first * filters, sums_start + end * filters):
         sums[i] = 0
-    blocks = (p.images + p.block_images - 1) // p.block_images * ((p.grid_rows + p.block_rows - 1) // p.block_rows)
+    blocks = count_blocks(p)
     place, panel_place = task * (scratch.size // (slices * parts)), task * (panels.size // (slices * parts))
     in_place = p.groups == 1 and filters == p.panel  # rows of gy are then a panel as they lie
     for block in range(index * blocks // slices, (index + 1) * blocks // slices):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicnn.kernels.contract import Array, Padding2D, Pair
-from minicnn.kernels.reference.conv import col2im
+from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
+from minicnn.kernels.reference.conv import col2im, conv2d
 from minicnn.kernels.reference.windows import sliding_windows
 
 
@@ -20,6 +20,24 @@ def max_pool2d(x: Array, window: Pair, strides: Pair, padding: Padding2D) -> tup
     best = flat.argmax(axis=3)  # (N, OH, OW, C); NumPy's argmax takes the first of equals, and NaN before all
     y = np.take_along_axis(flat, best[:, :, :, None], axis=3)[:, :, :, 0]
     return y, _pixel_index(best, x.shape[1:3], kw, strides, padding)
+
+
+def conv2d_max_pool2d(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    strides: Pair,
+    padding: Padding2D,
+    dilation: Pair,
+    groups: int,
+    activation: EpilogueName | None,
+    window: Pair,
+    pool_strides: Pair,
+    pool_padding: Padding2D,
+) -> tuple[Array, Array]:
+    """x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or None -> y and where (int32), both (N, PH, PW, F)."""
+    y = conv2d(x, w, b, strides, padding, dilation, groups, activation)
+    return max_pool2d(y, window, pool_strides, pool_padding)
 
 
 def _pixel_index(best: Array, input_size: Pair, kw: int, strides: Pair, padding: Padding2D) -> Array:

@@ -23,6 +23,7 @@ from minicnn.functional.comparison import eq, ge, gt, isnan, le, logical_and, lo
 from minicnn.functional.conv import (
     conv2d,
     conv2d_input_grad,
+    conv2d_max_pool2d,
     conv2d_transpose,
     conv2d_weight_grad,
     depthwise_conv2d,
@@ -149,6 +150,7 @@ __all__ = [
     "concatenate",
     "conv2d",
     "conv2d_input_grad",
+    "conv2d_max_pool2d",
     "conv2d_transpose",
     "conv2d_weight_grad",
     "cos",

@@ -13,7 +13,7 @@ from minicnn.tensor import Tensor
 
 
 def as_kernel_input(x: Any, name: str) -> Tensor:
-    """x as kernels take it: a tensor of floating dtype in C-contiguous memory (copied where it is not).
+    """x as kernels take it: a tensor of floating dtype in C-contiguous, writable memory (copied where it is not).
 
     Raises TypeError for integers, bools and what is no array of numbers.
     """
@@ -21,7 +21,7 @@ def as_kernel_input(x: Any, name: str) -> Tensor:
     data = tensor.data
     if data.dtype.kind != "f":
         raise TypeError(f"{name} must be float32 or float64: convert with x.to('float32'). Received: {data.dtype}")
-    return tensor if data.flags.c_contiguous else clone(tensor)
+    return tensor if data.flags.carray else clone(tensor)
 
 
 def check_same_dtype(caller: str, **tensors: Tensor | None) -> None:

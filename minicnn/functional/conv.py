@@ -27,12 +27,14 @@ from minicnn.functional.geometry import (
     resolve_padding,
     window_reach,
 )
+from minicnn.functional.pool import pooling_geometry, scatter2d
 from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
 from minicnn.tensor import Tensor
 
 __all__ = [
     "conv2d",
     "conv2d_input_grad",
+    "conv2d_max_pool2d",
     "conv2d_transpose",
     "conv2d_weight_grad",
     "depthwise_conv2d",
@@ -99,6 +101,43 @@ class Conv2dWeightGrad(Function):
         gx = _input_grad(gy, ggw, image_size(x), self.geometry) if self.needs_input_grad[0] else None
         ggy = _conv(x, ggw, self.geometry) if self.needs_input_grad[1] else None
         return gx, ggy
+
+
+class Conv2dMaxPool2d(Function):
+    """y = max_pool(act(conv(x, w) + b)). Every activation that kernels apply rises, so its derivative at the largest
+    number of a window is told from y, and the way back goes through the activation after, not before, the pooling."""
+
+    def forward(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        geometry: Geometry,
+        activation: EpilogueName | None,
+        pooling: tuple[Pair, Pair, Padding2D],
+        conv_size: Pair,
+    ) -> Array:
+        y, self.where = self.kernels.conv2d_max_pool2d(
+            x,
+            w,
+            b,
+            **geometry,
+            activation=activation,
+            window=pooling[0],
+            pool_strides=pooling[1],
+            pool_padding=pooling[2],
+        )
+        self.geometry, self.activation, self.conv_size = geometry, activation, conv_size
+        self.save_for_backward(x, w, None if activation is None else y)
+        return y
+
+    def backward(self, gy: Tensor) -> Any:
+        x, w, y = self.saved_tensors
+        largest, gb = epilogue_backward(gy, y, self.activation, self.needs_input_grad[2])
+        gz = scatter2d(largest, self.where, self.conv_size)
+        gx = _input_grad(gz, w, image_size(x), self.geometry) if self.needs_input_grad[0] else None
+        gw = _weight_grad(x, gz, _kernel_size(w), self.geometry) if self.needs_input_grad[1] else None
+        return gx, gw, gb
 
 
 # Gradients arrive as any view; kernels take C-contiguous memory.
@@ -204,6 +243,14 @@ def conv2d(
 
     Raises ValueError where shapes do not agree or the kernel is larger than the padded image, TypeError for dtypes.
     """
+    x, w, b, geometry = _conv2d_arguments(x, w, b, strides, padding, dilation, groups, activation)
+    return Conv2d.apply(x, w, b, geometry=geometry, activation=activation)
+
+
+def _conv2d_arguments(
+    x: Any, w: Any, b: Any, strides: Any, padding: Any, dilation: Any, groups: Any, activation: Any
+) -> tuple[Tensor, Tensor, Tensor | None, Geometry]:
+    """Tensors as kernels take them, and the geometry; all checked."""
     x, w = as_kernel_input(x, "conv2d: x"), as_kernel_input(w, "conv2d: w")
     b = None if b is None else as_kernel_input(b, "conv2d: b")
     check_same_dtype("conv2d", x=x, w=w, b=b)
@@ -213,8 +260,35 @@ def conv2d(
     check_integer(groups, "conv2d: groups")
     padding = padding if isinstance(padding, str) else explicit_padding(padding, "conv2d: padding")
     shapes = x.data.shape, w.data.shape, None if b is None else b.data.shape
-    geometry = _conv2d_geometry(*shapes, strides, padding, dilation, groups)
-    return Conv2d.apply(x, w, b, geometry=geometry, activation=activation)
+    return x, w, b, _conv2d_geometry(*shapes, strides, padding, dilation, groups)
+
+
+def conv2d_max_pool2d(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    window: int | Pair,
+    pool_strides: int | Pair | None = None,
+    pool_padding: str | int | Pair | Padding2D = "valid",
+    strides: int | Pair = 1,
+    padding: str | int | Pair | Padding2D = "valid",
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    activation: EpilogueName | None = None,
+) -> Tensor:
+    """max_pool2d(conv2d(x, w, b, ...), window, pool_strides, pool_padding) as one operation.
+
+    The numbers are those of the two; memory for what lies between them is needed in backward only.
+    x (N, H, W, C), w (KH, KW, C // G, F), b (F,) or None -> (N, PH, PW, F). Options and errors: see the two.
+    """
+    x, w, b, geometry = _conv2d_arguments(x, w, b, strides, padding, dilation, groups, activation)
+    conv_size = output_size(
+        image_size(x), _kernel_size(w), geometry["strides"], geometry["padding"], geometry["dilation"]
+    )
+    pooling = pooling_geometry(conv_size, window, pool_strides, pool_padding, False, "conv2d_max_pool2d")
+    return Conv2dMaxPool2d.apply(
+        x, w, b, geometry=geometry, activation=activation, pooling=pooling, conv_size=conv_size
+    )
 
 
 def conv2d_input_grad(

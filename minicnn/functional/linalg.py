@@ -94,6 +94,7 @@ def dense(x: Tensor, w: Tensor, b: Tensor | None = None, activation: EpilogueNam
         raise ValueError(f"dense: the bias must have one value an output, ({w.shape[1]},). Received: {b.shape}")
     x = as_kernel_input(cast(x, w.dtype) if x.data.dtype.kind != "f" else x, "dense: x")
     w = as_kernel_input(w, "dense: w")
+    b = None if b is None else as_kernel_input(b, "dense: b")
     check_same_dtype("dense", x=x, w=w, b=b)
     if activation is not None:
         check_choice(activation, EPILOGUES, "dense: activation")

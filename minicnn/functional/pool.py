@@ -141,7 +141,7 @@ def max_pool2d(
     Raises ValueError where x is not 4-D, the window larger than the padded input or not larger than the padding.
     """
     x = as_images(x, "max_pool2d: x")
-    window, strides, padding = _geometry(image_size(x), window, strides, padding, ceil_mode, "max_pool2d")
+    window, strides, padding = pooling_geometry(image_size(x), window, strides, padding, ceil_mode, "max_pool2d")
     return MaxPool2d.apply(x, window=window, strides=strides, padding=padding)
 
 
@@ -159,7 +159,7 @@ def avg_pool2d(
     What ceil_mode adds is never counted, in PyTorch either.
     """
     x = as_images(x, "avg_pool2d: x")
-    window, strides, padding = _geometry(image_size(x), window, strides, padding, False, "avg_pool2d")
+    window, strides, padding = pooling_geometry(image_size(x), window, strides, padding, False, "avg_pool2d")
     extended = ceil_mode_padding(image_size(x), window, strides, padding) if ceil_mode else padding
     if not count_include_pad:
         return _average(x, window, strides, extended)
@@ -168,10 +168,10 @@ def avg_pool2d(
     return _average(padded, window, strides, (beyond[0], beyond[1]))
 
 
-def _geometry(
+def pooling_geometry(
     size: Pair, window: Any, strides: Any, padding: Any, ceil_mode: bool, caller: str
 ) -> tuple[Pair, Pair, Padding2D]:
-    """Window, strides and padding, checked and spelt out."""
+    """Window, strides and padding over an image of this size, checked and spelt out."""
     window = pair(window, f"{caller}: window")
     strides = window if strides is None else pair(strides, f"{caller}: strides")
     padding = padding if isinstance(padding, str) else explicit_padding(padding, f"{caller}: padding")
@@ -182,7 +182,7 @@ def _geometry(
 def _resolved(
     size: Pair, window: Pair, strides: Pair, padding: str | Padding2D, ceil_mode: bool, caller: str
 ) -> tuple[Pair, Pair, Padding2D]:
-    """`_geometry` of plain integers, worked out once: a network asks the same in each step."""
+    """`pooling_geometry` of plain integers, worked out once: a network asks the same in each step."""
     padding = resolve_padding(padding, size, window, strides, name=f"{caller}: padding")
     if max(padding[0]) >= window[0] or max(padding[1]) >= window[1]:
         raise ValueError(

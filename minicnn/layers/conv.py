@@ -17,7 +17,9 @@ from minicnn.functional.conv import transposed_size
 from minicnn.functional.geometry import pair, window_reach
 from minicnn.kernels.contract import EpilogueName, Pair
 from minicnn.layers.arguments import activate, get_activation, serialize_activation
+from minicnn.layers.base import Layer
 from minicnn.layers.images import ImageLayer, Size, windows_size
+from minicnn.layers.pooling import MaxPooling2D
 from minicnn.layers.symbolic import Shape
 from minicnn.layers.weights import WeightOptions
 from minicnn.tensor import Tensor
@@ -141,6 +143,23 @@ class Conv2D(_Convolution):
         return F.conv2d(
             images, self.kernel, self.bias, self.strides, self.padding, self.dilation_rate, self.groups, activation
         )
+
+    def fused_with(self, following: Layer) -> Callable[..., Any] | None:
+        """Pooling too is computed while the convolution's numbers are near: they never get to memory."""
+        if type(following) is not MaxPooling2D or type(self) is not Conv2D:
+            return super().fused_with(following)
+        named = self.activation is activations.linear or activations.epilogue_name(self.activation) is not None
+        alike = (self.dtype, self.data_format) == (following.dtype, following.data_format)
+        if not (named and alike) or self.activity_regularizer or following.activity_regularizer:
+            return None
+        return partial(self._call_and_pool, pooling=following)
+
+    def _call_and_pool(self, inputs: Tensor, pooling: MaxPooling2D) -> Tensor:
+        y = F.conv2d_max_pool2d(
+            self._channels_last(inputs), self.kernel, self.bias, pooling.pool_size, pooling.strides, pooling.padding,
+            self.strides, self.padding, self.dilation_rate, self.groups, activations.epilogue_name(self.activation),
+        )  # fmt: skip
+        return self._restored(y)
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
         return (n, *self._output_size(size), self.filters)

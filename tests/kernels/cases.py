@@ -197,6 +197,27 @@ def epilogue_cases(name: str | None) -> Iterator[Case]:
     yield case("dense", label, 17, x=normal(3, 17), w=normal(17, 5), b=None, activation=name)
 
 
+def conv_pool_cases() -> Iterator[Case]:
+    """Convolutions with poolings of every kind after them."""
+    x, w, b, none = normal(2, 9, 8, 3), normal(3, 2, 3, 17), normal(17), ((0, 0), (0, 0))
+    options: dict[str, Any] = {"strides": (1, 1), "padding": LOPSIDED, "dilation": (1, 1), "groups": 1}
+    for label, pooling in {
+        "two_by_two": ((2, 2), (2, 2), none),
+        "left_over": ((3, 4), (3, 4), none),
+        "overlapping": ((3, 2), (2, 1), none),
+        "padded": ((2, 3), (2, 3), ((1, 0), (1, 2))),
+    }.items():
+        pool = dict(zip(("window", "pool_strides", "pool_padding"), pooling, strict=True))
+        for activation in (None, "relu"):
+            name = f"{label}_{activation}"
+            yield case("conv2d_max_pool2d", name, 18, x=x, w=w, b=b, activation=activation, **options, **pool)
+    two: dict[str, Any] = {"window": (2, 2), "pool_strides": (2, 2), "pool_padding": none, "activation": "relu6"}
+    yield case("conv2d_max_pool2d", "no_bias", 18, x=x, w=w, b=None, **options, **two)
+    yield case("conv2d_max_pool2d", "empty_batch", 18, x=normal(0, 9, 8, 3), w=w, b=b, **options, **two)
+    options["groups"] = 3
+    yield case("conv2d_max_pool2d", "groups", 6, x=x, w=normal(3, 2, 1, 9), b=normal(9), **options, **two)
+
+
 # ---------------------------------------------------------------------------------------------------- pooling
 
 POOL_GEOMETRIES = [
@@ -364,6 +385,7 @@ def step_cases() -> Iterator[Case]:
 CASES = [
     *(c for g in GEOMETRIES for c in convolution_cases(g)),
     *(c for name in (None, "relu", "relu6", "sigmoid", "tanh") for c in epilogue_cases(name)),
+    *conv_pool_cases(),
     *(c for g in POOL_GEOMETRIES for c in pool_cases(g)),
     *adaptive_cases(),
     *normalization_cases(),

@@ -73,7 +73,12 @@ def test_outputs_are_new_contiguous_arrays_of_the_input_dtype(case: Case, dtype:
         assert output.flags.c_contiguous
         assert output.flags.writeable
         assert not any(np.shares_memory(output, array) for array in arrays_in(list(given.values())))
-    expected = {"max_pool2d": [dtype, "int32"], "adaptive_max_pool2d": [dtype, "int32"], "philox_words": ["uint32"]}
+    expected = {
+        "max_pool2d": [dtype, "int32"],
+        "conv2d_max_pool2d": [dtype, "int32"],
+        "adaptive_max_pool2d": [dtype, "int32"],
+        "philox_words": ["uint32"],
+    }
     assert [str(v.dtype) for v in outputs] == expected.get(case.kernel, [dtype] * len(outputs))
 
 

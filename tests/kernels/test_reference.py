@@ -140,7 +140,9 @@ def test_scatter2d_adds_up_what_lands_on_one_pixel() -> None:
 # ---------------------------------------------------------------------------------------------------- max pooling
 
 
-@pytest.mark.parametrize("case", [c for c in KERNEL_CASES if "max_pool2d" in c.kernel], ids=str)
+@pytest.mark.parametrize(
+    "case", [c for c in KERNEL_CASES if c.kernel in ("max_pool2d", "adaptive_max_pool2d")], ids=str
+)
 def test_where_is_the_pixel_that_max_pooling_returned(case: Case) -> None:
     given = arguments(case, "float32")
     y, where = getattr(reference, case.kernel)(**given)

@@ -1,0 +1,137 @@
+"""Convolution and max pooling as one: what lies between them never leaves the second-level cache.
+
+A convolution's output is the largest array of most networks, and pooling keeps a quarter of it. Where the windows of
+the pooling neither overlap nor have padding, whole rows of windows are computed block by block: the convolution of a block
+goes to scratch memory, and the largest number of each window, with its place, from there to the output. Rows that no
+window covers are not computed at all. Other poolings, and convolutions that other techniques compute faster,
+go one after the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
+from minicnn.kernels.cpu import buffers
+from minicnn.kernels.cpu.activation import activation_in_place
+from minicnn.kernels.cpu.conv import CLAMPS, conv2d, is_direct
+from minicnn.kernels.cpu.gather import (
+    Axis,
+    block_input,
+    block_size,
+    block_start,
+    count_blocks,
+    forward_axis,
+    limits,
+    multiply_block,
+    plan_gather,
+    read_blocks,
+    zeros,
+)
+from minicnn.kernels.cpu.jit import helper
+from minicnn.kernels.cpu.microkernel import matrix_kernel, panel_columns
+from minicnn.kernels.cpu.panels import forward_panels
+from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
+from minicnn.kernels.cpu.pool import _max_of_window as max_of_window
+from minicnn.kernels.cpu.pool import max_pool2d
+
+
+def conv2d_max_pool2d(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    strides: Pair,
+    padding: Padding2D,
+    dilation: Pair,
+    groups: int,
+    activation: EpilogueName | None,
+    window: Pair,
+    pool_strides: Pair,
+    pool_padding: Padding2D,
+) -> tuple[Array, Array]:
+    """x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or None -> y and where (int32), both (N, PH, PW, F)."""
+    rows = forward_axis(x.shape[1], w.shape[0], strides[0], padding[0], dilation[0])
+    columns = forward_axis(x.shape[2], w.shape[1], strides[1], padding[1], dilation[1])
+    tiled = window == pool_strides and pool_padding == ((0, 0), (0, 0))
+    if not (tiled and is_direct(x, w, strides, padding, dilation, groups)):
+        y = conv2d(x, w, b, strides, padding, dilation, groups, activation)
+        return max_pool2d(y, window, pool_strides, pool_padding)
+    return _conv_pool(x, w, b, rows, columns, groups, activation, window)
+
+
+def _conv_pool(
+    x: Array, w: Array, b: Array | None, rows: Axis, columns: Axis, groups: int, activation: str | None, window: Pair
+) -> tuple[Array, Array]:
+    """The one way: windows side by side, in a direct convolution."""
+    n, f = x.shape[0], w.shape[3]
+    pooled_rows = rows.count // window[0]
+    covered = rows._replace(count=pooled_rows * window[0])
+    y = buffers.empty((n, pooled_rows, columns.count // window[1], f), x.dtype)
+    where = buffers.empty(y.shape, np.int32)
+    if not y.size:
+        return y, where
+    plan = plan_gather(
+        covered, columns, x.shape, f, groups, columns.count, covered.count * columns.count, panel_columns(x.dtype),
+        multiple=window[0], may_stream=False,
+    )  # fmt: skip
+    tasks = min(get_num_threads(), plan.count)
+    low, high = CLAMPS.get(activation, CLAMPS[None])
+    _pooled_gather(
+        tasks, x.reshape(-1), forward_panels(w, groups), zeros(f, x.dtype) if b is None else b, y.reshape(-1),
+        where.reshape(-1), buffers.empty((tasks * plan.scratch,), x.dtype),
+        buffers.empty((tasks * plan.row_offsets.size * f,), x.dtype), *window, plan.numbers,
+        plan.row_offsets, plan.out_offsets, plan.term_offsets, limits(low, high, x.dtype),
+    )  # fmt: skip
+    if activation not in CLAMPS:
+        activation_in_place(y, activation)  # they all rise, so the largest number stays the largest
+    return y, where
+
+
+@helper
+def _blocks_task(
+    task, tasks, x, panels, bias, y, where, scratch, sums, window_h, window_w, numbers, row_offsets,
+    out_offsets, term_offsets, limits,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """This task's share of the blocks: the convolution of each, then its windows."""
+    p = read_blocks(numbers)
+    blocks, filters = count_blocks(p), p.groups * p.columns
+    place, sums_place = task * (scratch.size // tasks), task * (sums.size // tasks)
+    pooled_rows, pooled_columns = p.grid_rows // window_h, p.grid_columns // window_w
+    for block in range(task * blocks // tasks, (task + 1) * blocks // tasks):
+        image, row = block_start(p, block)
+        images, rows = block_size(p, image, row)
+        pixels = block_input(p, x, image, row, images, rows, scratch, place)
+        positions = images * rows * p.grid_columns
+        multiply_block(
+            p,
+            pixels,
+            x.itemsize,
+            panels,
+            bias,
+            sums,
+            sums_place,
+            positions,
+            row_offsets,
+            out_offsets,
+            term_offsets,
+            limits,
+        )
+        width = p.grid_columns
+        for j in range(images):
+            above = sums_place + (j * rows - row) * width * filters  # where row 0 of the image would lie
+            for i in range(row, row + rows, window_h):
+                for k in range(0, pooled_columns * window_w, window_w):
+                    goal = (((image + j) * pooled_rows + i // window_h) * pooled_columns + k // window_w) * filters
+                    max_of_window(sums, above, width, filters, i, i + window_h, k, k + window_w, y, where, goal)
+
+
+@matrix_kernel
+def _pooled_gather(
+    tasks, x, panels, bias, y, where, scratch, sums, window_h, window_w, numbers, row_offsets, out_offsets,
+    term_offsets, limits,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    arguments = (
+        tasks, x, panels, bias, y, where, scratch, sums, window_h, window_w, numbers, row_offsets,
+        out_offsets, term_offsets, limits,
+    )  # fmt: skip
+    parallel_for(_blocks_task, tasks, arguments)
