@@ -49,7 +49,7 @@ def load_index(typing_context: Any, array: Any, index: Any, count: Any, fill: An
 
     def code(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         function = cgutils.get_or_insert_function(b.module, masked_load, f"llvm.masked.load.v{fill.lanes}i32.p0")
-        pointer = _pointer(context, b, array, *arguments[:2], fill.lanes)
+        pointer = _pointer(context, b, array, arguments[0], arguments[1], fill.lanes)
         return b.call(function, [pointer, INT32(4), emit_mask(b, arguments[2], fill.lanes), arguments[3]])
 
     return fill(array, types.int64, types.int64, fill), code
@@ -58,7 +58,7 @@ def load_index(typing_context: Any, array: Any, index: Any, count: Any, fill: An
 @intrinsic
 def _store_all(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:
     def code(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        b.store(arguments[2], _pointer(context, b, array, *arguments[:2], vector.lanes), align=4)
+        b.store(arguments[2], _pointer(context, b, array, arguments[0], arguments[1], vector.lanes), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector), code
@@ -71,7 +71,7 @@ def _store_first(typing_context: Any, array: Any, index: Any, vector: Any, count
 
     def code(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         function = cgutils.get_or_insert_function(b.module, masked_store, f"llvm.masked.store.v{vector.lanes}i32.p0")
-        pointer = _pointer(context, b, array, *arguments[:2], vector.lanes)
+        pointer = _pointer(context, b, array, arguments[0], arguments[1], vector.lanes)
         b.call(function, [arguments[2], pointer, INT32(4), emit_mask(b, arguments[3], vector.lanes)])
         return context.get_dummy_value()
 

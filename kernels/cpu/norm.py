@@ -233,9 +233,9 @@ def _finish_sums(across, gamma, var, epsilon, rows, width, slices, length, sums,
 
 
 @kernel
-def _batch_norm_backward(
+def _batch_norm_backward(  # type: ignore[no-untyped-def]
     gy, x, gamma, mean, var, epsilon, width, slices, within, across, sums, tables, gx, ggamma, gbeta
-):  # type: ignore[no-untyped-def]
+):
     """gy, x, gx flat; sums (2, C) float64; tables (4, width): the mean, a, b and c."""
     columns, length = gamma.size, within.size // (2 * slices)
     _repeat(mean, columns, width, tables[0])
@@ -247,9 +247,9 @@ def _batch_norm_backward(
 
 
 @kernel
-def _masked_batch_norm_backward(
+def _masked_batch_norm_backward(  # type: ignore[no-untyped-def]
     gy, x, y, gamma, mean, var, epsilon, width, slices, within, across, sums, tables, gx, ggamma, gbeta
-):  # type: ignore[no-untyped-def]
+):
     """As _batch_norm_backward, behind a relu whose output is y."""
     columns, length = gamma.size, within.size // (2 * slices)
     _repeat(mean, columns, width, tables[0])

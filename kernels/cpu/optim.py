@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from minicnn.kernels.contract import Array
+from minicnn.kernels.cpu.by_address import integer_at, lanes_of, load_at, store_at
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
 from minicnn.kernels.cpu.simd import splat
-from minicnn.kernels.cpu.vector_math import absolute, greater, integer_at, lanes_of, load_at, store_at
+from minicnn.kernels.cpu.vector_math import absolute, greater
 from minicnn.kernels.cpu.vector_math import sqrt as root
 
 PIECE = 1 << 14

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import types
+from numba.core.types.containers import UniTuple
 from numba.extending import intrinsic
 
 from minicnn.kernels.contract import Array
@@ -109,7 +110,7 @@ def _kept(typing_context: Any, array: Any, block: Any, key: Any, stream: Any, la
             parts.append(b.shuffle_vector(kept, ir.Constant(kept.type, ir.Undefined), order))
         return context.make_tuple(b, signature.return_type, parts)
 
-    masks = types.UniTuple(Mask(count), WORDS // count)
+    masks = UniTuple(Mask(count), WORDS // count)
     return masks(array, types.int64, key, stream, types.int64), code
 
 
