@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import operator
 import traceback
 import zlib
 from collections.abc import Callable, Sequence
@@ -325,15 +324,12 @@ def _paths_to(captured: _Captured, roots: Sequence[Tensor]) -> set[int] | None:
     if not stray:
         return None
     found = set(captured)
-    for node in sorted(nodes.values(), key=_order_of):  # what a node was computed from comes before it
+    for node in sorted(nodes.values(), key=lambda node: node.order):  # what a node was computed from comes before it
         for edge in node.edges:
             if edge is not None and id(edge[0]) in found:
                 found.add(id(node))
                 break
     return found
-
-
-_order_of = operator.attrgetter("order")
 
 
 def _live(node: Function) -> Function:

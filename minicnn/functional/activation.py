@@ -128,7 +128,7 @@ def bias_grad(gy: Tensor) -> Tensor:
 
 def activation_bias_backward(gy: Tensor, y: Tensor, name: ActivationName, alpha: float = 0.0) -> tuple[Tensor, Tensor]:
     """`activation_backward`, and the `bias_grad` of it, in one pass over the memory."""
-    gy = as_kernel_input(gy, "activation_bias_backward: gy")
+    gy, y = as_kernel_input(gy, "activation_bias_backward: gy"), as_kernel_input(y, "activation_bias_backward: y")
     gz, gb = ActivationBiasGrad.apply(gy, y, name=name, alpha=alpha)
     return gz, gb
 

@@ -165,7 +165,7 @@ def batch_norm(
     if running_mean is None or running_var is None:
         raise ValueError("batch_norm: training=False needs running_mean and running_var. Received: None")
     check_same_dtype("batch_norm", x=x, running_mean=running_mean, running_var=running_var)
-    statistics = running_mean.detach(), running_var.detach()
+    statistics = [as_kernel_input(t.detach(), "batch_norm: statistics") for t in (running_mean, running_var)]
     return BatchNormInference.apply(x, gamma, beta, *statistics, epsilon=epsilon, activation=activation)
 
 
