@@ -12,12 +12,13 @@ them is made of the other two, and gradients of gradients need nothing further.
 from __future__ import annotations
 
 import functools
-from typing import Any, TypedDict
+from typing import Any
 
 from minicnn.autograd import Function
 from minicnn.functional.activation import EPILOGUES, epilogue_backward
 from minicnn.functional.arguments import as_kernel_input, check_choice, check_integer, check_same_dtype, check_shape
 from minicnn.functional.geometry import (
+    Geometry,
     as_images,
     check_images,
     explicit_padding,
@@ -25,6 +26,7 @@ from minicnn.functional.geometry import (
     output_size,
     pair,
     resolve_padding,
+    transposed_size,
     window_reach,
 )
 from minicnn.functional.pool import pooling_geometry, scatter2d
@@ -40,15 +42,6 @@ __all__ = [
     "depthwise_conv2d",
     "separable_conv2d",
 ]
-
-
-class Geometry(TypedDict):
-    """How the kernel walks over the image: the options that the three kernels share."""
-
-    strides: Pair
-    padding: Padding2D
-    dilation: Pair
-    groups: int
 
 
 # --------------------------------------------------------------------------------------------------- the three maps
@@ -422,48 +415,3 @@ def conv2d_transpose(
     size, crops = transposed_size(image_size(x), reach, strides, padding, output_padding)
     y = _input_grad(x, w, size, Geometry(strides=strides, padding=crops, dilation=dilation, groups=1))
     return y if b is None else y + b
-
-
-def transposed_size(
-    size: Pair, reach: Pair, strides: Pair, padding: Any, output_padding: int | Pair | None
-) -> tuple[Pair, Padding2D]:
-    """Size of a transposed convolution's output, and what is cut off the full one: ((top, bottom), (left, right))."""
-    extra: tuple[int | None, int | None] = (None, None)
-    if output_padding is not None:
-        extra = pair(output_padding, "conv2d_transpose: output_padding", at_least=0)
-        if extra[0] >= strides[0] or extra[1] >= strides[1]:
-            raise ValueError(
-                f"conv2d_transpose: output_padding must be smaller than the stride. Received: output_padding={extra}, "
-                f"strides={strides}"
-            )
-    if isinstance(padding, str):
-        check_choice(padding.lower(), ("valid", "same"), "conv2d_transpose: padding")
-        crop = _valid_crop if padding.lower() == "valid" else _same_crop
-        crops = [crop(*axis) for axis in zip(reach, strides, extra, strict=True)]
-    else:
-        explicit = resolve_padding(padding, size, reach, strides, name="conv2d_transpose: padding")
-        crops = [(before, after - (more or 0)) for (before, after), more in zip(explicit, extra, strict=True)]
-    full = [(n - 1) * s + k for n, s, k in zip(size, strides, reach, strict=True)]
-    height, width = (n - before - after for n, (before, after) in zip(full, crops, strict=True))
-    if height <= 0 or width <= 0:
-        raise ValueError(
-            f"conv2d_transpose: no output is left; use less padding or a larger kernel. Received: full output "
-            f"{tuple(full)}, of which padding cuts off {crops}"
-        )
-    # A negative cut at the end asks for rows beyond the last stamp: the kernel leaves them zero, no padding needed.
-    vertical, horizontal = ((before, max(after, 0)) for before, after in crops)
-    return (height, width), (vertical, horizontal)
-
-
-def _valid_crop(reach: int, stride: int, extra: int | None) -> Pair:
-    return 0, -(max(reach, stride) - reach if extra is None else extra)
-
-
-def _same_crop(reach: int, stride: int, extra: int | None) -> Pair:
-    """(before, after) cut off the full output (n - 1) * stride + reach, the larger part at the end.
-
-    Equal to keras.src.backend.common.backend_utils, which states it as padding of the dilated input.
-    """
-    total = 2 * (reach - 1) - (stride + reach - 2 if extra is None else reach + reach % 2 - 2 + extra)
-    before = max(total // 2, 0)
-    return before, total - before

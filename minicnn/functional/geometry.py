@@ -7,11 +7,20 @@ Glossary  H W height and width of the input, KH KW of the window, OH OW number o
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 from minicnn.functional.arguments import as_kernel_input, check_choice, is_integer
 from minicnn.kernels.contract import Padding2D, Pair
 from minicnn.tensor import Tensor
+
+
+class Geometry(TypedDict):
+    """How the kernel walks over the image: the options that the three kernels share."""
+
+    strides: Pair
+    padding: Padding2D
+    dilation: Pair
+    groups: int
 
 
 def pair(value: Any, name: str, at_least: int = 1) -> Pair:
@@ -131,3 +140,51 @@ def image_size(x: Tensor) -> Pair:
     """(H, W) of images (N, H, W, C)."""
     _, height, width, _ = x.data.shape
     return height, width
+
+
+# --------------------------------------------------------------------------------------------------- transposed
+
+
+def transposed_size(
+    size: Pair, reach: Pair, strides: Pair, padding: Any, output_padding: int | Pair | None
+) -> tuple[Pair, Padding2D]:
+    """Size of a transposed convolution's output, and what is cut off the full one: ((top, bottom), (left, right))."""
+    extra: tuple[int | None, int | None] = (None, None)
+    if output_padding is not None:
+        extra = pair(output_padding, "conv2d_transpose: output_padding", at_least=0)
+        if extra[0] >= strides[0] or extra[1] >= strides[1]:
+            raise ValueError(
+                f"conv2d_transpose: output_padding must be smaller than the stride. Received: output_padding={extra}, "
+                f"strides={strides}"
+            )
+    if isinstance(padding, str):
+        check_choice(padding.lower(), ("valid", "same"), "conv2d_transpose: padding")
+        crop = _valid_crop if padding.lower() == "valid" else _same_crop
+        crops = [crop(*axis) for axis in zip(reach, strides, extra, strict=True)]
+    else:
+        explicit = resolve_padding(padding, size, reach, strides, name="conv2d_transpose: padding")
+        crops = [(before, after - (more or 0)) for (before, after), more in zip(explicit, extra, strict=True)]
+    full = [(n - 1) * s + k for n, s, k in zip(size, strides, reach, strict=True)]
+    height, width = (n - before - after for n, (before, after) in zip(full, crops, strict=True))
+    if height <= 0 or width <= 0:
+        raise ValueError(
+            f"conv2d_transpose: no output is left; use less padding or a larger kernel. Received: full output "
+            f"{tuple(full)}, of which padding cuts off {crops}"
+        )
+    # A negative cut at the end asks for rows beyond the last stamp: the kernel leaves them zero, no padding needed.
+    vertical, horizontal = ((before, max(after, 0)) for before, after in crops)
+    return (height, width), (vertical, horizontal)
+
+
+def _valid_crop(reach: int, stride: int, extra: int | None) -> Pair:
+    return 0, -(max(reach, stride) - reach if extra is None else extra)
+
+
+def _same_crop(reach: int, stride: int, extra: int | None) -> Pair:
+    """(before, after) cut off the full output (n - 1) * stride + reach, the larger part at the end.
+
+    Equal to keras.src.backend.common.backend_utils, which states it as padding of the dilated input.
+    """
+    total = 2 * (reach - 1) - (stride + reach - 2 if extra is None else reach + reach % 2 - 2 + extra)
+    before = max(total // 2, 0)
+    return before, total - before

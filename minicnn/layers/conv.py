@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 from minicnn import activations
 from minicnn import functional as F
 from minicnn.functional.arguments import check_choice, check_integer
-from minicnn.functional.conv import transposed_size
-from minicnn.functional.geometry import pair, window_reach
+from minicnn.functional.geometry import pair, transposed_size, window_reach
 from minicnn.kernels.contract import EpilogueName, Pair
 from minicnn.layers.arguments import activate, get_activation, serialize_activation
 from minicnn.layers.base import Layer
