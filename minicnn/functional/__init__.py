@@ -23,12 +23,12 @@ from minicnn.functional.comparison import eq, ge, gt, isnan, le, logical_and, lo
 from minicnn.functional.conv import (
     conv2d,
     conv2d_input_grad,
-    conv2d_max_pool2d,
     conv2d_transpose,
     conv2d_weight_grad,
     depthwise_conv2d,
     separable_conv2d,
 )
+from minicnn.functional.conv_pool import conv2d_max_pool2d
 from minicnn.functional.creation import (
     arange,
     as_tensor,

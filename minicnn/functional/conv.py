@@ -29,14 +29,12 @@ from minicnn.functional.geometry import (
     transposed_size,
     window_reach,
 )
-from minicnn.functional.pool import pooling_geometry, scatter2d
 from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
 from minicnn.tensor import Tensor
 
 __all__ = [
     "conv2d",
     "conv2d_input_grad",
-    "conv2d_max_pool2d",
     "conv2d_transpose",
     "conv2d_weight_grad",
     "depthwise_conv2d",
@@ -61,8 +59,8 @@ class Conv2d(Function):
     def backward(self, gy: Tensor) -> Any:
         x, w, y = self.saved_tensors
         gz, gb = epilogue_backward(gy, y, self.activation, self.needs_input_grad[2])
-        gx = _input_grad(gz, w, image_size(x), self.geometry) if self.needs_input_grad[0] else None
-        gw = _weight_grad(x, gz, _kernel_size(w), self.geometry) if self.needs_input_grad[1] else None
+        gx = input_grad(gz, w, image_size(x), self.geometry) if self.needs_input_grad[0] else None
+        gw = weight_grad(x, gz, kernel_size_of(w), self.geometry) if self.needs_input_grad[1] else None
         return gx, gw, gb
 
 
@@ -77,7 +75,7 @@ class Conv2dInputGrad(Function):
     def backward(self, ggx: Tensor) -> Any:
         gy, w = self.saved_tensors
         ggy = _conv(ggx, w, self.geometry) if self.needs_input_grad[0] else None
-        gw = _weight_grad(ggx, gy, _kernel_size(w), self.geometry) if self.needs_input_grad[1] else None
+        gw = weight_grad(ggx, gy, kernel_size_of(w), self.geometry) if self.needs_input_grad[1] else None
         return ggy, gw
 
 
@@ -91,46 +89,9 @@ class Conv2dWeightGrad(Function):
 
     def backward(self, ggw: Tensor) -> Any:
         x, gy = self.saved_tensors
-        gx = _input_grad(gy, ggw, image_size(x), self.geometry) if self.needs_input_grad[0] else None
+        gx = input_grad(gy, ggw, image_size(x), self.geometry) if self.needs_input_grad[0] else None
         ggy = _conv(x, ggw, self.geometry) if self.needs_input_grad[1] else None
         return gx, ggy
-
-
-class Conv2dMaxPool2d(Function):
-    """y = max_pool(act(conv(x, w) + b)). Every activation that kernels apply rises, so its derivative at the largest
-    number of a window is told from y, and the way back goes through the activation after, not before, the pooling."""
-
-    def forward(
-        self,
-        x: Array,
-        w: Array,
-        b: Array | None,
-        geometry: Geometry,
-        activation: EpilogueName | None,
-        pooling: tuple[Pair, Pair, Padding2D],
-        conv_size: Pair,
-    ) -> Array:
-        y, self.where = self.kernels.conv2d_max_pool2d(
-            x,
-            w,
-            b,
-            **geometry,
-            activation=activation,
-            window=pooling[0],
-            pool_strides=pooling[1],
-            pool_padding=pooling[2],
-        )
-        self.geometry, self.activation, self.conv_size = geometry, activation, conv_size
-        self.save_for_backward(x, w, None if activation is None else y)
-        return y
-
-    def backward(self, gy: Tensor) -> Any:
-        x, w, y = self.saved_tensors
-        largest, gb = epilogue_backward(gy, y, self.activation, self.needs_input_grad[2])
-        gz = scatter2d(largest, self.where, self.conv_size)
-        gx = _input_grad(gz, w, image_size(x), self.geometry) if self.needs_input_grad[0] else None
-        gw = _weight_grad(x, gz, _kernel_size(w), self.geometry) if self.needs_input_grad[1] else None
-        return gx, gw, gb
 
 
 # Gradients arrive as any view; kernels take C-contiguous memory.
@@ -141,12 +102,12 @@ def _conv(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     return Conv2d.apply(x, w, None, geometry=geometry)
 
 
-def _input_grad(gy: Tensor, w: Tensor, input_size: Pair, geometry: Geometry) -> Tensor:
+def input_grad(gy: Tensor, w: Tensor, input_size: Pair, geometry: Geometry) -> Tensor:
     gy, w = as_kernel_input(gy, "conv2d: gy"), as_kernel_input(w, "conv2d: w")
     return Conv2dInputGrad.apply(gy, w, input_size=input_size, geometry=geometry)
 
 
-def _weight_grad(x: Tensor, gy: Tensor, kernel_size: Pair, geometry: Geometry) -> Tensor:
+def weight_grad(x: Tensor, gy: Tensor, kernel_size: Pair, geometry: Geometry) -> Tensor:
     x, gy = as_kernel_input(x, "conv2d: x"), as_kernel_input(gy, "conv2d: gy")
     return Conv2dWeightGrad.apply(x, gy, kernel_size=kernel_size, geometry=geometry)
 
@@ -165,7 +126,7 @@ def _check_kernel(shape: tuple[int, ...], layout: str, caller: str) -> None:
         raise ValueError(f"{caller}: w must have four axes {layout}, none empty. Received: shape {shape}")
 
 
-def _kernel_size(w: Tensor) -> Pair:
+def kernel_size_of(w: Tensor) -> Pair:
     height, width, _, _ = w.data.shape
     return height, width
 
@@ -236,11 +197,11 @@ def conv2d(
 
     Raises ValueError where shapes do not agree or the kernel is larger than the padded image, TypeError for dtypes.
     """
-    x, w, b, geometry = _conv2d_arguments(x, w, b, strides, padding, dilation, groups, activation)
+    x, w, b, geometry = conv2d_arguments(x, w, b, strides, padding, dilation, groups, activation)
     return Conv2d.apply(x, w, b, geometry=geometry, activation=activation)
 
 
-def _conv2d_arguments(
+def conv2d_arguments(
     x: Any, w: Any, b: Any, strides: Any, padding: Any, dilation: Any, groups: Any, activation: Any
 ) -> tuple[Tensor, Tensor, Tensor | None, Geometry]:
     """Tensors as kernels take them, and the geometry; all checked."""
@@ -254,34 +215,6 @@ def _conv2d_arguments(
     padding = padding if isinstance(padding, str) else explicit_padding(padding, "conv2d: padding")
     shapes = x.data.shape, w.data.shape, None if b is None else b.data.shape
     return x, w, b, _conv2d_geometry(*shapes, strides, padding, dilation, groups)
-
-
-def conv2d_max_pool2d(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    window: int | Pair,
-    pool_strides: int | Pair | None = None,
-    pool_padding: str | int | Pair | Padding2D = "valid",
-    strides: int | Pair = 1,
-    padding: str | int | Pair | Padding2D = "valid",
-    dilation: int | Pair = 1,
-    groups: int = 1,
-    activation: EpilogueName | None = None,
-) -> Tensor:
-    """max_pool2d(conv2d(x, w, b, ...), window, pool_strides, pool_padding) as one operation.
-
-    The numbers are those of the two; memory for what lies between them is needed in backward only.
-    x (N, H, W, C), w (KH, KW, C // G, F), b (F,) or None -> (N, PH, PW, F). Options and errors: see the two.
-    """
-    x, w, b, geometry = _conv2d_arguments(x, w, b, strides, padding, dilation, groups, activation)
-    conv_size = output_size(
-        image_size(x), _kernel_size(w), geometry["strides"], geometry["padding"], geometry["dilation"]
-    )
-    pooling = pooling_geometry(conv_size, window, pool_strides, pool_padding, False, "conv2d_max_pool2d")
-    return Conv2dMaxPool2d.apply(
-        x, w, b, geometry=geometry, activation=activation, pooling=pooling, conv_size=conv_size
-    )
 
 
 def conv2d_input_grad(
@@ -301,11 +234,11 @@ def conv2d_input_grad(
     caller = "conv2d_input_grad"
     gy, w = as_images(gy, f"{caller}: gy"), _kernel(w, "(KH, KW, C // groups, F)", caller)
     check_same_dtype(caller, gy=gy, w=w)
-    size, kernel_size = pair(input_size, f"{caller}: input_size"), _kernel_size(w)
+    size, kernel_size = pair(input_size, f"{caller}: input_size"), kernel_size_of(w)
     geometry, outputs = _geometry(size, kernel_size, strides, padding, dilation, groups, caller)
     _check_divides(w.shape[3], groups, "filters", caller)
     check_shape(gy, (gy.shape[0], *outputs, w.shape[3]), f"{caller}: gy")
-    return _input_grad(gy, w, size, geometry)
+    return input_grad(gy, w, size, geometry)
 
 
 def conv2d_weight_grad(
@@ -330,7 +263,7 @@ def conv2d_weight_grad(
     _check_divides(x.shape[3], groups, "channels", caller)
     _check_divides(gy.shape[3], groups, "filters", caller)
     check_shape(gy, (x.shape[0], *outputs, gy.shape[3]), f"{caller}: gy")
-    return _weight_grad(x, gy, window, geometry)
+    return weight_grad(x, gy, window, geometry)
 
 
 def depthwise_conv2d(
@@ -411,7 +344,7 @@ def conv2d_transpose(
             f"w {w.shape}"
         )
     strides, dilation = pair(strides, f"{caller}: strides"), pair(dilation, f"{caller}: dilation")
-    reach = window_reach(_kernel_size(w), dilation)
+    reach = window_reach(kernel_size_of(w), dilation)
     size, crops = transposed_size(image_size(x), reach, strides, padding, output_padding)
-    y = _input_grad(x, w, size, Geometry(strides=strides, padding=crops, dilation=dilation, groups=1))
+    y = input_grad(x, w, size, Geometry(strides=strides, padding=crops, dilation=dilation, groups=1))
     return y if b is None else y + b
