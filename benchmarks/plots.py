@@ -47,7 +47,7 @@ def _curves(results: list[Result], folder: Path) -> list[Path]:
         axes.set(xlabel=axis, ylabel="milliseconds", title=curve, xscale="log", yscale="log")
         values = sorted({point["case"]["sweep"][2] for point in points})
         axes.set_xticks(values, [str(value) for value in values])
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
         axes.legend()
         written.append(folder / f"{curve} {axis}.png".replace(" ", "_"))
         figure.savefig(written[-1], dpi=120)
@@ -62,10 +62,11 @@ def _bars(group: str, results: list[Result], path: Path) -> Path:
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.32 * len(results)), layout="constrained")
     rows = range(len(results))
     for offset, label, values in (
-        (-0.2, "default PyTorch", [ratios.against_default(r) or 0.0 for r in results]),
-        (0.2, "the best form", [ratios.against_best(r)[0] or 0.0 for r in results]),
+        (-0.2, "default PyTorch", [ratios.against_default(r) or 1.0 for r in results]),
+        (0.2, "the best form", [ratios.against_best(r)[0] or 1.0 for r in results]),
     ):
-        axes.barh([row + offset for row in rows], values, 0.4, label=label)
+        axes.barh([row + offset for row in rows], [value - 1 for value in values], 0.4, left=1.0, label=label)
+    axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks(rows, [r["case"]["name"] for r in results], fontsize=8)
     axes.invert_yaxis()

@@ -56,7 +56,9 @@ class Runner:
         settings = {name: getattr(self.options, name) for name in ("rounds", "threads", "sample_s", "pause")}
         run: dict[str, Any] = {"format": FORMAT, "machine": machine.describe(), "options": settings}
         try:
-            run["frameworks"] = {peer.name: self._hello(peer) for peer in (MINICNN, *self.options.peers)}
+            groups = {case.group for case in cases}
+            taking_part = [peer for peer in (MINICNN, *self.options.peers) if groups.intersection(peer.groups)]
+            run["frameworks"] = {peer.name: self._hello(peer) for peer in taking_part}
             run["machine"].update(self._limits({}))
             run["results"] = []
             for number, case in enumerate(cases, 1):
