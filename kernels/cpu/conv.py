@@ -59,7 +59,7 @@ def conv2d(
         y = direct_conv2d(x, w, b, strides, padding, dilation, groups, low, high)
     else:
         y = winograd_conv2d(x, w, b, padding, low, high)
-    if activation not in CLAMPS:
+    if activation is not None and activation not in CLAMPS:
         activation_in_place(y, activation)
     return y
 
@@ -87,8 +87,9 @@ def conv2d_weight_grad(
     c, f = x.shape[3], gy.shape[3]
     if c == groups > 1:
         return depthwise_weight_grad(x, gy, kernel_size, strides, padding, dilation)
+    n, oh, ow, _ = gy.shape
     if _can_be_winograd(kernel_size, strides, dilation, groups, x.dtype) and is_profitable(
-        gy.shape[0], *gy.shape[1:3], c, f, "weight_grad"
+        n, oh, ow, c, f, "weight_grad"
     ):
         return winograd_weight_grad(x, gy, padding)
     return direct_weight_grad(x, gy, kernel_size, strides, padding, dilation, groups)

@@ -1,10 +1,10 @@
 """Convolution and max pooling as one: what lies between them never leaves the second-level cache.
 
 A convolution's output is the largest array of most networks, and pooling keeps a quarter of it. Where the windows of
-the pooling neither overlap nor have padding, whole rows of windows are computed block by block: the convolution of a block
-goes to scratch memory, and the largest number of each window, with its place, from there to the output. Rows that no
-window covers are not computed at all. Other poolings, and convolutions that other techniques compute faster,
-go one after the other.
+the pooling neither overlap nor have padding, whole rows of windows are computed block by block: the convolution of a
+block goes to scratch memory, and the largest number of each window, with its place, from there to the output. Rows that
+no window covers are not computed at all. Other poolings, and convolutions that other techniques compute faster, go one
+after the other.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from minicnn.kernels.cpu.jit import helper
 from minicnn.kernels.cpu.microkernel import matrix_kernel, panel_columns
 from minicnn.kernels.cpu.panels import forward_panels
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
-from minicnn.kernels.cpu.pool import _max_of_window as max_of_window
-from minicnn.kernels.cpu.pool import max_pool2d
+from minicnn.kernels.cpu.pool import max_of_window, max_pool2d
 
 
 def conv2d_max_pool2d(
@@ -60,21 +59,28 @@ def conv2d_max_pool2d(
 
 
 def _conv_pool(
-    x: Array, w: Array, b: Array | None, rows: Axis, columns: Axis, groups: int, activation: str | None, window: Pair
+    x: Array,
+    w: Array,
+    b: Array | None,
+    rows: Axis,
+    columns: Axis,
+    groups: int,
+    activation: EpilogueName | None,
+    window: Pair,
 ) -> tuple[Array, Array]:
     """The one way: windows side by side, in a direct convolution."""
     n, f = x.shape[0], w.shape[3]
-    pooled_rows = rows.count // window[0]
-    covered = rows._replace(count=pooled_rows * window[0])
-    y = buffers.empty((n, pooled_rows, columns.count // window[1], f), x.dtype)
+    pooled_rows = rows.positions // window[0]
+    covered = rows._replace(positions=pooled_rows * window[0])
+    y = buffers.empty((n, pooled_rows, columns.positions // window[1], f), x.dtype)
     where = buffers.empty(y.shape, np.int32)
     if not y.size:
         return y, where
     plan = plan_gather(
-        covered, columns, x.shape, f, groups, columns.count, covered.count * columns.count, panel_columns(x.dtype),
-        multiple=window[0], may_stream=False,
+        covered, columns, x.shape, f, groups, columns.positions, covered.positions * columns.positions,
+        panel_columns(x.dtype), multiple=window[0], may_stream=False,
     )  # fmt: skip
-    tasks = min(get_num_threads(), plan.count)
+    tasks = min(get_num_threads(), plan.blocks)
     low, high = CLAMPS.get(activation, CLAMPS[None])
     _pooled_gather(
         tasks, x.reshape(-1), forward_panels(w, groups), zeros(f, x.dtype) if b is None else b, y.reshape(-1),
@@ -82,16 +88,16 @@ def _conv_pool(
         buffers.empty((tasks * plan.row_offsets.size * f,), x.dtype), *window, plan.numbers,
         plan.row_offsets, plan.out_offsets, plan.term_offsets, limits(low, high, x.dtype),
     )  # fmt: skip
-    if activation not in CLAMPS:
+    if activation is not None and activation not in CLAMPS:
         activation_in_place(y, activation)  # they all rise, so the largest number stays the largest
     return y, where
 
 
 @helper
-def _blocks_task(
+def _blocks_task(  # type: ignore[no-untyped-def]
     task, tasks, x, panels, bias, y, where, scratch, sums, window_h, window_w, numbers, row_offsets,
     out_offsets, term_offsets, limits,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """This task's share of the blocks: the convolution of each, then its windows."""
     p = read_blocks(numbers)
     blocks, filters = count_blocks(p), p.groups * p.columns
@@ -126,10 +132,10 @@ def _blocks_task(
 
 
 @matrix_kernel
-def _pooled_gather(
+def _pooled_gather(  # type: ignore[no-untyped-def]
     tasks, x, panels, bias, y, where, scratch, sums, window_h, window_w, numbers, row_offsets, out_offsets,
     term_offsets, limits,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     arguments = (
         tasks, x, panels, bias, y, where, scratch, sums, window_h, window_w, numbers, row_offsets,
         out_offsets, term_offsets, limits,

@@ -31,7 +31,7 @@ def direct_conv2d(
     kh, kw, _, f = w.shape
     rows = forward_axis(x.shape[1], kh, strides[0], padding[0], dilation[0])
     columns = forward_axis(x.shape[2], kw, strides[1], padding[1], dilation[1])
-    y = buffers.empty((x.shape[0], rows.count, columns.count, f), x.dtype)
+    y = buffers.empty((x.shape[0], rows.positions, columns.positions, f), x.dtype)
     if y.size:
         bias = zeros(f, x.dtype) if b is None else b
         _gather(rows, columns, x, forward_panels(w, groups), bias, y, limits(low, high, x.dtype), groups)

@@ -44,7 +44,7 @@ STREAMING_BYTES = 1 << 25
 class Axis(NamedTuple):
     """One axis: position q reads pixels q * step + first + tap, and is written to pixel out_first + q * out_step."""
 
-    count: int
+    positions: int
     step: int
     first: int
     taps: tuple[int, ...]  # not negative, the smallest is 0
@@ -124,7 +124,7 @@ class Plan(NamedTuple):
     out_offsets: np.ndarray[Any, Any]  # and behind its first element of the output
     term_offsets: np.ndarray[Any, Any]  # of each (tap row, tap column, channel of the group), behind a position's first
     scratch: int  # elements of a copied region
-    count: int  # blocks
+    blocks: int  # how many
 
 
 @lru_cache(maxsize=1024)
@@ -137,26 +137,28 @@ def plan_gather(
     multiple: what the grid rows of a block are a multiple of. may_stream: whether the output goes to memory.
     """
     n, h, w, c = x_shape
-    last_row = (rows.count - 1) * rows.step + rows.first + rows.reach
-    last_column = (columns.count - 1) * columns.step + columns.first + columns.reach
+    last_row = (rows.positions - 1) * rows.step + rows.first + rows.reach
+    last_column = (columns.positions - 1) * columns.step + columns.first + columns.reach
     copied = rows.first < 0 or columns.first < 0 or last_row > h or last_column > w
-    block_rows = max(1, block_positions // columns.count)
+    block_rows = max(1, block_positions // columns.positions)
     if copied:  # neighbouring blocks copy the rows that both read: no more than about a third of each
         block_rows = max(block_rows, 3 * (rows.reach - rows.step) // rows.step)
-    block_rows = min(rows.count, -(-block_rows // multiple) * multiple)
-    block_images = max(1, block_positions // (rows.count * columns.count)) if block_rows == rows.count else 1
+    block_rows = min(rows.positions, -(-block_rows // multiple) * multiple)
+    block_images = (
+        max(1, block_positions // (rows.positions * columns.positions)) if block_rows == rows.positions else 1
+    )
     block_images = min(block_images, max(n, 1))
-    region_columns = (columns.count - 1) * columns.step + columns.reach
+    region_columns = (columns.positions - 1) * columns.step + columns.reach
     region_rows = (block_rows - 1) * rows.step + rows.reach
     row_stride, image_stride = (region_columns * c, region_rows * region_columns * c) if copied else (w * c, h * w * c)
 
-    j, i, k = np.ogrid[:block_images, :block_rows, : columns.count]
+    j, i, k = np.ogrid[:block_images, :block_rows, : columns.positions]
     row_offsets = j * image_stride + i * rows.step * row_stride + k * columns.step * c
     out_offsets = (j * out_pixels + i * rows.out_step * out_width + k * columns.out_step) * filters
     tap_rows, tap_columns = np.array(rows.taps)[:, None, None], np.array(columns.taps)[None, :, None]
     term_offsets = tap_rows * row_stride + tap_columns * c + np.arange(c // groups)
     blocks = Blocks(
-        images=n, height=h, width=w, channels=c, grid_rows=rows.count, grid_columns=columns.count,
+        images=n, height=h, width=w, channels=c, grid_rows=rows.positions, grid_columns=columns.positions,
         step_h=rows.step, first_h=rows.first, first_w=columns.first, region_columns=region_columns, reach_h=rows.reach,
         copied=int(copied), block_images=block_images, block_rows=block_rows, groups=groups, terms=term_offsets.size,
         columns=filters // groups, panel=panel, out_image=out_pixels * filters,
@@ -164,10 +166,10 @@ def plan_gather(
         out_first=(rows.out_first * out_width + columns.out_first) * filters,
         streaming=int(may_stream and _streams(n * out_pixels * filters, filters, groups, term_offsets.size, panel)),
     )  # fmt: skip
-    count = -(-n // block_images) * -(-rows.count // block_rows)
+    count = -(-n // block_images) * -(-rows.positions // block_rows)
     return Plan(
         np.array(blocks, np.int64), row_offsets.ravel(), out_offsets.ravel(), term_offsets.ravel(),
-        scratch=block_images * image_stride if copied else 0, count=count,
+        scratch=block_images * image_stride if copied else 0, blocks=count,
     )  # fmt: skip
 
 
@@ -249,9 +251,9 @@ def block_input(p, x, image, row, images, rows, scratch, place):  # type: ignore
 
 
 @helper
-def multiply_block(
+def multiply_block(  # type: ignore[no-untyped-def]
     p, pixels, itemsize, panels, bias, out, out_start, positions, row_offsets, out_offsets, term_offsets, limits
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """All sums of a block, whose first pixel is at the address `pixels`, to its places behind out[out_start]."""
     panels_a_group = (p.columns + p.panel - 1) // p.panel
     for group in range(p.groups):
@@ -274,9 +276,9 @@ def multiply_block(
 
 
 @helper
-def _gather_task(
+def _gather_task(  # type: ignore[no-untyped-def]
     task, tasks, x, panels, bias, out, scratch, numbers, row_offsets, out_offsets, term_offsets, limits
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """This task's share of the blocks."""
     p = read_blocks(numbers)
     blocks = count_blocks(p)
@@ -311,7 +313,7 @@ def _gather(tasks, x, panels, bias, out, scratch, numbers, row_offsets, out_offs
 
 def block_gather(plan: Plan, x: Array, panels: Array, bias: Array, out: Array, limits: Array) -> None:
     """Write a gather's sums to `out`, held between `limits`; all arrays of one dtype."""
-    tasks = min(get_num_threads(), plan.count)
+    tasks = min(get_num_threads(), plan.blocks)
     scratch = buffers.empty((tasks * plan.scratch,), x.dtype)
     _gather(
         tasks, x.reshape(-1), panels, bias, out.reshape(-1), scratch, plan.numbers, plan.row_offsets, plan.out_offsets,

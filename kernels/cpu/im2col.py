@@ -16,7 +16,7 @@ def im2col(x: Array, window: Pair, strides: Pair, padding: Padding2D, dilation: 
     """x (N, H, W, C), window (KH, KW) -> the patch under every output pixel, (N, OH, OW, KH, KW, C)."""
     n, _, _, c = x.shape
     oh, ow = (
-        forward_axis(x.shape[axis + 1], window[axis], strides[axis], padding[axis], dilation[axis]).count
+        forward_axis(x.shape[axis + 1], window[axis], strides[axis], padding[axis], dilation[axis]).positions
         for axis in (0, 1)
     )
     cols = buffers.empty((n, oh, ow, *window, c), x.dtype)

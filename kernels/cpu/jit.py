@@ -62,7 +62,7 @@ def exported(symbol: str, signature: Any) -> Callable[[Callable[..., Any]], Any]
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        callback = CFunc(function, sigutils.normalize_signature(signature), {}, dict(_EXPORT_OPTIONS))
+        callback: Any = CFunc(function, sigutils.normalize_signature(signature), {}, dict(_EXPORT_OPTIONS))
         callback._cache = KernelCache(function)
 
         @functools.cache

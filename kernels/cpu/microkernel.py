@@ -211,8 +211,10 @@ def _signature(number: Any) -> Any:
 
 def _export(number: Any) -> Any:
     @exported(_DTYPES[number], _signature(number))
-    def multiply_panel(x, row_offsets, term_offsets, terms, w, w_stride, start, start_step, out, out_offsets,
-                       low, high, streaming, rows, columns):  # type: ignore[no-untyped-def]  # fmt: skip
+    def multiply_panel(  # type: ignore[no-untyped-def]
+        x, row_offsets, term_offsets, terms, w, w_stride, start, start_step, out, out_offsets, low, high, streaming,
+        rows, columns,
+    ):  # fmt: skip
         product = Product(
             x, row_offsets, term_offsets, terms, w, w_stride, start, start_step, out, out_offsets, low, high,
             streaming,

@@ -37,7 +37,7 @@ def _rows_of_a_task(numbers_of_a_row: int) -> int:
 
 
 @helper
-def _max_of_window(x, image, w, c, top, bottom, left, right, y, where, out):  # type: ignore[no-untyped-def]
+def max_of_window(x, image, w, c, top, bottom, left, right, y, where, out):  # type: ignore[no-untyped-def]
     """The largest of pixels [top, bottom) x [left, right) for all channels, to y[out:] and where[out:].
 
     x, y, where flat; `image` is where the image starts in x.
@@ -68,7 +68,7 @@ def _max_rows(task, x, y, where, geometry):  # type: ignore[no-untyped-def]
         for j in range(ow):
             left = max(0, j * sw - pad_left)
             right = min(w, j * sw - pad_left + kw)
-            _max_of_window(x, image * h * w * c, w, c, top, bottom, left, right, y, where, (row * ow + j) * c)
+            max_of_window(x, image * h * w * c, w, c, top, bottom, left, right, y, where, (row * ow + j) * c)
 
 
 @kernel
@@ -103,7 +103,7 @@ def _adaptive_rows(task, x, y, where, geometry):  # type: ignore[no-untyped-def]
         top, bottom = i * h // oh, ((i + 1) * h + oh - 1) // oh
         for j in range(ow):
             left, right = j * w // ow, ((j + 1) * w + ow - 1) // ow
-            _max_of_window(x, image * h * w * c, w, c, top, bottom, left, right, y, where, (row * ow + j) * c)
+            max_of_window(x, image * h * w * c, w, c, top, bottom, left, right, y, where, (row * ow + j) * c)
 
 
 @kernel

@@ -48,12 +48,12 @@ def wastes_products(rows: Axis, columns: Axis, size: tuple[int, int], channels: 
         return False
     met = sum(len(_positions(rows, tap, size[0])) for tap in rows.taps)
     met *= sum(len(_positions(columns, tap, size[1])) for tap in columns.taps)
-    return rows.count * columns.count * len(rows.taps) * len(columns.taps) > WASTE * met
+    return rows.positions * columns.positions * len(rows.taps) * len(columns.taps) > WASTE * met
 
 
 def _positions(axis: Axis, tap: int, size: int) -> list[int]:
     """Grid positions whose tap lies in range(size)."""
-    return [q for q in range(axis.count) if 0 <= q * axis.step + axis.first + tap < size]
+    return [q for q in range(axis.positions) if 0 <= q * axis.step + axis.first + tap < size]
 
 
 @lru_cache(maxsize=256)
@@ -63,7 +63,7 @@ def plan_taps(
 ) -> TapPlan:  # fmt: skip
     """Tables for a gather over x (N, H, W, C) with `filters` output channels and out_pixels = H' * W' an image."""
     n, h, w, c = x_shape
-    block_images = min(n, max(1, BLOCK_POSITIONS // (rows.count * columns.count)))
+    block_images = min(n, max(1, BLOCK_POSITIONS // (rows.positions * columns.positions)))
     images = np.arange(block_images)[:, None, None]
 
     def places(q: Any, r: Any) -> Any:
@@ -78,7 +78,7 @@ def plan_taps(
             row_offsets.append((((images * h + y) * w + x) * c).ravel())
             out_offsets.append((images * out_pixels * filters + places(q, r)).ravel())
             starts.append(starts[-1] + row_offsets[-1].size)
-    everywhere = places(np.arange(rows.count)[:, None], np.arange(columns.count)).ravel()
+    everywhere = places(np.arange(rows.positions)[:, None], np.arange(columns.positions)).ravel()
     return TapPlan(
         block_images, np.array(starts, np.int64), np.concatenate(row_offsets), np.concatenate(out_offsets),
         np.arange(c // groups, dtype=np.int64), everywhere.astype(np.int64),
@@ -107,10 +107,10 @@ def _clamp(out, start, out_image, images, positions, filters, limits):  # type: 
 
 
 @helper
-def _blocks_task(
+def _blocks_task(  # type: ignore[no-untyped-def]
     task, tasks, n, block_images, x, x_image, panels, bias, out, out_image, groups, panel, tap_starts, row_offsets,
     out_offsets, term_offsets, positions, limits,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """This task's share of the blocks."""
     taps, channels, columns = tap_starts.size - 1, term_offsets.size, bias.size // groups
     panels_a_group = (columns + panel - 1) // panel
@@ -142,10 +142,10 @@ def _blocks_task(
 
 
 @matrix_kernel
-def _tap_gather(
+def _tap_gather(  # type: ignore[no-untyped-def]
     tasks, n, block_images, x, x_image, panels, bias, out, out_image, groups, panel, tap_starts, row_offsets,
     out_offsets, term_offsets, positions, limits,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     arguments = (
         tasks, n, block_images, x, x_image, panels, bias, out, out_image, groups, panel, tap_starts, row_offsets,
         out_offsets, term_offsets, positions, limits,

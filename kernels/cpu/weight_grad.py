@@ -43,9 +43,9 @@ BLOCKS_A_SLICE = 4
 
 
 @helper
-def _slice_task(
+def _slice_task(  # type: ignore[no-untyped-def]
     task, slices, parts, x, gy, sums, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """All blocks of one slice, for one part of the rows."""
     p = read_blocks(numbers)
     index, part = task // parts, task % parts
@@ -92,9 +92,9 @@ def _add_slices_task(task, tasks, slices, sums, out):  # type: ignore[no-untyped
 
 
 @matrix_kernel
-def _weight_grad(
+def _weight_grad(  # type: ignore[no-untyped-def]
     slices, parts, x, gy, sums, out, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     arguments = (slices, parts, x, gy, sums, out_offsets, scratch, panels, numbers, pixel_offsets, row_offsets, limits)
     parallel_for(_slice_task, slices * parts, arguments)
     if slices > 1:
@@ -112,11 +112,11 @@ def direct_weight_grad(
         for axis in (0, 1)
     )
     plan = plan_gather(
-        rows, columns, x.shape, f, groups, columns.count, rows.count * columns.count, panel, BLOCK_PIXELS
+        rows, columns, x.shape, f, groups, columns.positions, rows.positions * columns.positions, panel, BLOCK_PIXELS
     )
     terms = plan.term_offsets.size
     out = buffers.empty((*kernel_size, x.shape[3] // groups, f), x.dtype)
-    slices = max(1, min(SLICES, plan.count // BLOCKS_A_SLICE, SLICES_BYTES // out.nbytes))
+    slices = max(1, min(SLICES, plan.blocks // BLOCKS_A_SLICE, SLICES_BYTES // out.nbytes))
     parts = max(1, min(-(-get_num_threads() // slices), terms // (2 * ROWS)))
     sums = buffers.empty((slices * out.size,), x.dtype) if slices > 1 else out.reshape(-1)
     positions = plan.row_offsets.size

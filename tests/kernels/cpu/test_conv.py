@@ -62,7 +62,7 @@ class Drawn:
         w_shape = (*self.kernel_size, x_shape[3] // self.groups, filters)
         self.w = (rng.standard_normal(w_shape) / np.prod(w_shape[:3]) ** 0.5).astype(dtype)  # outputs are about 1
         self.b = rng.standard_normal(filters).astype(dtype)
-        self.gy = rng.standard_normal((x_shape[0], rows.count, columns.count, filters)).astype(dtype)
+        self.gy = rng.standard_normal((x_shape[0], rows.positions, columns.positions, filters)).astype(dtype)
 
     def wide(self, *names: str) -> list[Array]:
         return [getattr(self, name).astype(np.float64) for name in names]
@@ -134,7 +134,7 @@ def test_the_shapes_here_reach_both_ways_of_gathering() -> None:
 def test_phases_of_a_stride_cover_each_pixel_and_each_tap_once() -> None:
     for size, window, stride, padding, dilation in [(9, 3, 2, (1, 0), 1), (7, 2, 3, (0, 0), 2), (2, 5, 4, (3, 3), 1)]:
         phases = input_grad_phases(size, window, stride, padding, dilation)
-        pixels = [p.axis.out_first + q * stride for p in phases for q in range(p.axis.count)]
+        pixels = [p.axis.out_first + q * stride for p in phases for q in range(p.axis.positions)]
         assert sorted(pixels) == list(range(size))
         reached = {k for p in phases for k in p.window}
         assert reached <= set(range(window))

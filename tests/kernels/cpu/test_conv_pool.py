@@ -60,7 +60,7 @@ def test_the_convolution_does_not_go_to_memory() -> None:
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((8, 64, 64, 3)).astype(np.float32), rng.standard_normal((3, 3, 3, 64)).astype(np.float32)
     buffers.release()
-    y, where = cpu.conv2d_max_pool2d(x, w, None, (1, 1), NONE, (1, 1), 1, "relu", (2, 2), (2, 2), NONE)
+    y, _ = cpu.conv2d_max_pool2d(x, w, None, (1, 1), NONE, (1, 1), 1, "relu", (2, 2), (2, 2), NONE)
     assert buffers.statistics()["held_bytes"] < y.nbytes  # what was scratch; the convolution is four times y
 
 
