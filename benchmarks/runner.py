@@ -164,6 +164,8 @@ class Runner:
         if "unsupported" in reply:
             return reply
         once = running.ask("run", iterations=1)["seconds"]
+        if once < self.options.sample_s:  # it may be much less when warm
+            once = running.ask("run", iterations=3)["seconds"]
         iterations = max(1, round(self.options.sample_s / once))
         return {**reply, "choice": choice, "iterations": iterations, "samples": [], "system_s": []}
 

@@ -75,7 +75,7 @@ def optimizer(network: Network, optimizers: ModuleType) -> Any:
     return getattr(optimizers, names[network["optimizer"]["name"]])(**options)
 
 
-def compiled(network: Network, built: Any, optimizers: ModuleType) -> Any:
+def compiled(network: Network, built: Any, optimizers: ModuleType, **options: Any) -> Any:
     """The model, ready for `train_on_batch`, as the texts compile it."""
-    built.compile(optimizer=optimizer(network, optimizers), loss="sparse_categorical_crossentropy")
+    built.compile(optimizer=optimizer(network, optimizers), loss="sparse_categorical_crossentropy", **options)
     return built

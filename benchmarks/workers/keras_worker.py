@@ -1,4 +1,7 @@
-"""Keras 3 on TensorFlow as its users run it: `compile` with its defaults, `train_on_batch`, `predict_on_batch`."""
+"""Keras 3 on TensorFlow as its users run it: `compile`, `train_on_batch`, `predict_on_batch`.
+
+Its default compiles the graph with XLA, `jit_compile=False` leaves it to oneDNN: the faster of the two is taken.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ import keras
 import tensorflow as tf
 
 from benchmarks.workers import data, keras_style
-from benchmarks.workers.protocol import Case, Unsupported, Work, Worker, serve
+from benchmarks.workers.protocol import Case, Unsupported, Work, Worker, serve, warm_seconds
+
+_FORMS: dict[str, str | bool] = {"XLA": "auto", "oneDNN": False}
 
 
 class ChannelScale(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
@@ -39,15 +44,22 @@ class KerasWorker(Worker):
         keras.utils.set_random_seed(case["seed"])
         return keras_style.build(case["network"], keras.layers, keras.Model, ChannelScale)
 
+    def choose(self, case: Case) -> str | None:
+        return min(_FORMS, key=lambda name: warm_seconds(self.build({**case, "choice": name}).call))
+
     def train(self, case: Case) -> Callable[[], float]:
         x, y = data.batch(case)
-        model = keras_style.compiled(case["network"], self.model(case), keras.optimizers)
+        model = self.compiled(case)
         return lambda: float(model.train_on_batch(x, y))
 
     def predict(self, case: Case) -> Callable[[], Any]:
         x, _ = data.batch(case)
-        model = self.model(case)
+        model = self.compiled(case)
         return lambda: model.predict_on_batch(x)
+
+    def compiled(self, case: Case) -> Any:
+        jit_compile = _FORMS[case.get("choice") or "XLA"]
+        return keras_style.compiled(case["network"], self.model(case), keras.optimizers, jit_compile=jit_compile)
 
     def kernel(self, case: Case) -> Work:
         raise Unsupported("networks only")

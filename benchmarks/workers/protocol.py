@@ -193,12 +193,18 @@ def measure_limits(
     a, b = (as_array(data.normal(np.random.default_rng(i), (size, size))) for i in (1, 2))
     source, target = as_array(np.ones(length, np.float32)), as_array(np.zeros(length, np.float32))
     return {
-        "gemm_flops": 2 * size**3 / _least(repeats, lambda: matmul(a, b)),
-        "copy_bytes": 8 * length / _least(repeats, lambda: copy(target, source)),
+        "gemm_flops": 2 * size**3 / least_seconds(repeats, lambda: matmul(a, b)),
+        "copy_bytes": 8 * length / least_seconds(repeats, lambda: copy(target, source)),
     }
 
 
-def _least(repeats: int, call: Callable[[], Any]) -> float:
+def warm_seconds(call: Callable[[], Any]) -> float:
+    """The least of three calls, after one more: to choose between forms."""
+    call()
+    return least_seconds(3, call)
+
+
+def least_seconds(repeats: int, call: Callable[[], Any]) -> float:
     """Seconds of the fastest call."""
     times = []
     for _ in range(repeats):

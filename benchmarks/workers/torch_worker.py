@@ -6,7 +6,6 @@ and compiled.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.workers import data, torch_network
-from benchmarks.workers.protocol import Case, Unsupported, Work, Worker, measure_limits, serve
+from benchmarks.workers.protocol import Case, Unsupported, Work, Worker, measure_limits, serve, warm_seconds
 
 COMPILED_NODES = 12
 """Larger networks take torch.compile minutes."""
@@ -42,7 +41,7 @@ class TorchWorker(Worker):
     def choose(self, case: Case) -> str | None:
         if not self.best or not _has_images(case):
             return None
-        return min(_LAYOUTS, key=lambda name: _time(self.build({**case, "choice": name}).call))
+        return min(_LAYOUTS, key=lambda name: warm_seconds(self.build({**case, "choice": name}).call))
 
     def build(self, case: Case) -> Work:
         torch.manual_seed(case["seed"])
@@ -111,17 +110,6 @@ def _has_images(case: Case) -> bool:
         return case["network"]["input_shape"][-1] > 1 or any("conv" in n["op"] for n in case["network"]["nodes"][1:])
     shapes = case["args"].get("shapes", {}).values()
     return any(len(shape) == 4 for shape in shapes) and case["op"] != "layer_norm"
-
-
-def _time(call: Callable[[], Any]) -> float:
-    """The least of three calls, after one more."""
-    call()
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def _images(x: np.ndarray[Any, Any], layout: torch.memory_format) -> torch.Tensor:
