@@ -1,7 +1,7 @@
 """`python -m benchmarks`: minicnn against other frameworks and the machine's limits.
 
 python -m benchmarks peers                         make the other frameworks' virtual environments
-python -m benchmarks                               everything, about an hour on two cores
+python -m benchmarks                               everything: leave the machine alone meanwhile
 python -m benchmarks --group steps --only B2       one case
 python -m benchmarks --json new.json --compare old.json
 """
