@@ -3,6 +3,7 @@
 N batch, H W height and width of the input, C its channels, KH KW kernel size, F filters, OH OW height and width of
 the output, G groups. Images are NHWC, kernels HWIO (KH, KW, C/G, F).
 
+    product      1x1, stride 1: pixels are the rows of a matrix                                              gemm.py
     depthwise    each channel by itself (G = C): vectors along the channels                              depthwise.py
     Winograd     3x3, stride 1, many channels: 4 times fewer products, a little less exact               winograd.py
     scatter      input gradient for images of few channels, the first layer's: gy @ w.T, each number
@@ -23,6 +24,7 @@ from minicnn.kernels.cpu import settings
 from minicnn.kernels.cpu.activation import activation_in_place
 from minicnn.kernels.cpu.depthwise import depthwise_conv2d, depthwise_input_grad, depthwise_weight_grad
 from minicnn.kernels.cpu.direct import direct_conv2d, direct_input_grad
+from minicnn.kernels.cpu.gemm import multiply
 from minicnn.kernels.cpu.microkernel import panel_columns
 from minicnn.kernels.cpu.scatter import scatter_input_grad
 from minicnn.kernels.cpu.weight_grad import direct_weight_grad
@@ -40,6 +42,9 @@ CLAMPS: dict[str | None, tuple[float, float]] = {
 }
 """The activations that limit sums from below and above, which costs nothing before they are written."""
 
+PRODUCT_PIXELS = 1 << 14
+"""Up to so many pixels the weight gradient of a 1x1 convolution is faster as one product, above in direct slices."""
+
 
 def conv2d(
     x: Array,
@@ -53,7 +58,11 @@ def conv2d(
 ) -> Array:
     """x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or None -> act(conv(x, w) + b), (N, OH, OW, F)."""
     low, high = CLAMPS.get(activation, CLAMPS[None])
-    if _is_depthwise(w, groups):
+    if _is_product(w.shape[:2], strides, padding, groups):
+        c, f = w.shape[2:]
+        clamp = activation if activation in CLAMPS else None
+        y = multiply(x.reshape(-1, c), w.reshape(c, f), bias=b, activation=clamp).reshape(*x.shape[:3], f)
+    elif _is_depthwise(w, groups):
         y = depthwise_conv2d(x, w, b, strides, padding, dilation, low, high)
     elif is_direct(x, w, strides, padding, dilation, groups):
         y = direct_conv2d(x, w, b, strides, padding, dilation, groups, low, high)
@@ -68,9 +77,11 @@ def conv2d_input_grad(
     gy: Array, w: Array, input_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair, groups: int
 ) -> Array:
     """gy (N, OH, OW, F), w (KH, KW, C/G, F), input_size (H, W) -> (N, H, W, C)."""
+    c, f = w.shape[2:]
+    if _is_product(w.shape[:2], strides, padding, groups):
+        return multiply(gy.reshape(-1, f), w.reshape(c, f), transpose_b=True).reshape(*gy.shape[:3], c)
     if _is_depthwise(w, groups):
         return depthwise_input_grad(gy, w, input_size, strides, padding, dilation, groups)
-    c = w.shape[2]
     if _can_be_winograd(w.shape[:2], strides, dilation, groups, gy.dtype) and is_profitable(
         gy.shape[0], *input_size, w.shape[3], c, "input_grad"
     ):
@@ -88,6 +99,8 @@ def conv2d_weight_grad(
     if c == groups > 1:
         return depthwise_weight_grad(x, gy, kernel_size, strides, padding, dilation)
     n, oh, ow, _ = gy.shape
+    if _is_product(kernel_size, strides, padding, groups) and n * oh * ow <= PRODUCT_PIXELS:
+        return multiply(x.reshape(-1, c), gy.reshape(-1, f), transpose_a=True).reshape(1, 1, c, f)
     if _can_be_winograd(kernel_size, strides, dilation, groups, x.dtype) and is_profitable(
         n, oh, ow, c, f, "weight_grad"
     ):
@@ -97,10 +110,17 @@ def conv2d_weight_grad(
 
 def is_direct(x: Array, w: Array, strides: Pair, padding: Padding2D, dilation: Pair, groups: int) -> bool:
     """Whether conv2d computes this convolution directly."""
-    return not _is_depthwise(w, groups) and not (
+    if _is_product(w.shape[:2], strides, padding, groups) or _is_depthwise(w, groups):
+        return False
+    return not (
         _can_be_winograd(w.shape[:2], strides, dilation, groups, x.dtype)
         and is_profitable(x.shape[0], *_output_size(x, w, padding), x.shape[3], w.shape[3], "forward")
     )
+
+
+def _is_product(kernel_size: Pair, strides: Pair, padding: Padding2D, groups: int) -> bool:
+    """Whether it is a matrix product of pixels and filters."""
+    return kernel_size == (1, 1) and strides == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
 
 
 def _is_depthwise(w: Array, groups: int) -> bool:

@@ -34,6 +34,9 @@ TERMS = 192
 BLOCK_POSITIONS = 384
 """Grid positions of a block, about: enough to use a panel often, few enough to leave room in the second-level cache."""
 
+LEAST_POSITIONS, BLOCKS = 96, 8
+"""Where there are few positions, blocks are made smaller, to this, so that there are so many to share out."""
+
 STREAMING_BYTES = 1 << 25
 """Outputs of this size or more are written past the caches: they would not be found there again."""
 
@@ -137,6 +140,7 @@ def plan_gather(
     multiple: what the grid rows of a block are a multiple of. may_stream: whether the output goes to memory.
     """
     n, h, w, c = x_shape
+    block_positions = min(block_positions, max(LEAST_POSITIONS, n * rows.positions * columns.positions // BLOCKS))
     last_row = (rows.positions - 1) * rows.step + rows.first + rows.reach
     last_column = (columns.positions - 1) * columns.step + columns.first + columns.reach
     copied = rows.first < 0 or columns.first < 0 or last_row > h or last_column > w
