@@ -34,7 +34,7 @@ TERMS = 192
 BLOCK_POSITIONS = 384
 """Grid positions of a block, about: enough to use a panel often, few enough to leave room in the second-level cache."""
 
-LEAST_POSITIONS, BLOCKS = 96, 8
+LEAST_POSITIONS, BLOCKS = 48, 8
 """Where there are few positions, blocks are made smaller, to this, so that there are so many to share out."""
 
 STREAMING_BYTES = 1 << 25
@@ -130,17 +130,24 @@ class Plan(NamedTuple):
     blocks: int  # how many
 
 
+def even_share(positions: int) -> int:
+    """How many of the positions make a block of about the same size as all others."""
+    share = min(BLOCK_POSITIONS, max(LEAST_POSITIONS, -(-positions // BLOCKS)))
+    return -(-positions // max(1, -(-positions // share)))
+
+
 @lru_cache(maxsize=1024)
 def plan_gather(
     rows: Axis, columns: Axis, x_shape: tuple[int, int, int, int], filters: int, groups: int, out_width: int,
-    out_pixels: int, panel: int, block_positions: int = BLOCK_POSITIONS, multiple: int = 1, may_stream: bool = True,
+    out_pixels: int, panel: int, block_positions: int | None = None, multiple: int = 1, may_stream: bool = True,
 ) -> Plan:  # fmt: skip
     """Cut a gather over x (N, H, W, C) up; the output has `filters` channels and out_pixels = H' * W' an image.
 
     multiple: what the grid rows of a block are a multiple of. may_stream: whether the output goes to memory.
     """
     n, h, w, c = x_shape
-    block_positions = min(block_positions, max(LEAST_POSITIONS, n * rows.positions * columns.positions // BLOCKS))
+    if block_positions is None:
+        block_positions = even_share(n * rows.positions * columns.positions)
     last_row = (rows.positions - 1) * rows.step + rows.first + rows.reach
     last_column = (columns.positions - 1) * columns.step + columns.first + columns.reach
     copied = rows.first < 0 or columns.first < 0 or last_row > h or last_column > w
@@ -148,10 +155,9 @@ def plan_gather(
     if copied:  # neighbouring blocks copy the rows that both read: no more than about a third of each
         block_rows = max(block_rows, 3 * (rows.reach - rows.step) // rows.step)
     block_rows = min(rows.positions, -(-block_rows // multiple) * multiple)
-    block_images = (
-        max(1, block_positions // (rows.positions * columns.positions)) if block_rows == rows.positions else 1
-    )
-    block_images = min(block_images, max(n, 1))
+    block_images = max(1, min(n, round(block_positions / (rows.positions * columns.positions))))
+    if block_rows < rows.positions:
+        block_images = 1
     region_columns = (columns.positions - 1) * columns.step + columns.reach
     region_rows = (block_rows - 1) * rows.step + rows.reach
     row_stride, image_stride = (region_columns * c, region_rows * region_columns * c) if copied else (w * c, h * w * c)

@@ -20,7 +20,7 @@ from minicnn.kernels.cpu.jit import helper
 from minicnn.kernels.cpu.microkernel import Product, matrix_kernel, multiply_panel, panel_columns
 from minicnn.kernels.cpu.panels import input_grad_panels
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
-from minicnn.kernels.cpu.simd import address
+from minicnn.kernels.cpu.simd import address, lanes, load_first, store_first
 
 BLOCK_PIXELS = 128
 """Output pixels of a block, about."""
@@ -102,9 +102,10 @@ def _images_task(task, tasks, gy, panels, gx, cols, zeros, offsets, numbers, lim
     s = _sizes(numbers)
     place = task * (cols.size // tasks)
     image_size = s.height * s.width * s.channels
+    nothing = load_first(zeros, 0, 0)
     for image in range(task * s.images // tasks, (task + 1) * s.images // tasks):
-        for i in range(image * image_size, (image + 1) * image_size):
-            gx[i] = 0
+        for i in range(0, image_size, lanes(gx)):
+            store_first(gx, image * image_size + i, nothing, image_size - i)
         for row in range(0, s.out_height, s.block_rows):
             rows = min(s.block_rows, s.out_height - row)
             gy_start = (image * s.out_height + row) * s.out_width * s.filters

@@ -31,10 +31,14 @@ from minicnn.kernels.cpu.jit import helper
 from minicnn.kernels.cpu.microkernel import ROWS, Product, matrix_kernel, multiply_panel, panel_columns
 from minicnn.kernels.cpu.packing import pack_panel
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
-from minicnn.kernels.cpu.simd import address
+from minicnn.kernels.cpu.simd import address, lanes
+from minicnn.kernels.cpu.small_maps import tap_weight_grad, wastes_products
 
 BLOCK_PIXELS = 128
 """Pixels of a block, about: 64 filters of them fill two thirds of the first-level cache."""
+
+TABLED_PIXELS = 1 << 15
+"""Up to so many output pixels, small maps go tap by tap: the tables hold each of them once a tap."""
 
 SLICES = 8
 SLICES_BYTES = 1 << 21
@@ -68,14 +72,15 @@ def _slice_task(  # type: ignore[no-untyped-def]
             group_pixels = pixels + group * (p.channels // p.groups) * x.itemsize
             for column in range(0, p.columns, p.panel):
                 columns = min(p.panel, p.columns - column)
+                width = (columns + lanes(gy) - 1) // lanes(gy) * lanes(gy)
                 filter_ = group * p.columns + column
                 weights = address(gy, gy_start)
                 if not in_place:
-                    pack_panel(gy, gy_start + filter_, filters, positions, columns, panels, panel_place, p.panel)
+                    pack_panel(gy, gy_start + filter_, filters, positions, columns, panels, panel_place, width)
                     weights = address(panels, panel_place)
                 goal = address(sums, sums_start + filter_)
                 product = Product(
-                    group_pixels, address(row_offsets, first), address(pixel_offsets, 0), positions, weights, p.panel,
+                    group_pixels, address(row_offsets, first), address(pixel_offsets, 0), positions, weights, width,
                     goal, 1, goal, address(out_offsets, first), limits[2], limits[3], 0,
                 )  # fmt: skip
                 multiply_panel(product, end - first, columns)
@@ -111,6 +116,10 @@ def direct_weight_grad(
         forward_axis(x.shape[axis + 1], kernel_size[axis], strides[axis], padding[axis], dilation[axis])
         for axis in (0, 1)
     )
+    pixels = x.shape[0] * rows.positions * columns.positions
+    if wastes_products(rows, columns, x.shape[1:3], x.shape[3] // groups) and 0 < pixels <= TABLED_PIXELS:
+        unlimited = limits(-np.inf, np.inf, x.dtype)
+        return tap_weight_grad(rows, columns, x, gy, kernel_size, groups, unlimited, panel)
     plan = plan_gather(
         rows, columns, x.shape, f, groups, columns.positions, rows.positions * columns.positions, panel, BLOCK_PIXELS
     )
