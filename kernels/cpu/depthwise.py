@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn.kernels.contract import Array, Padding2D, Pair
-from minicnn.kernels.cpu import buffers
+from minicnn.kernels.cpu import buffers, depthwise_3x3, host
 from minicnn.kernels.cpu.depthwise_weight_grad import depthwise_weight_grad, read_vector, repeat_channels, write_vector
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
@@ -35,6 +35,8 @@ __all__ = ["depthwise_conv2d", "depthwise_input_grad", "depthwise_weight_grad"]
 TASKS = 64
 SERIAL = 1 << 16
 """With fewer products, the work is done on the calling thread."""
+
+ONE_AROUND = ((1, 1), (1, 1))
 
 AHEAD = 8
 """How many pixels before it is needed memory is asked for. The order in which it is visited, channel by channel of four
@@ -50,20 +52,42 @@ def depthwise_conv2d(
     output_size = tuple(
         (size[i] + sum(padding[i]) - (window[i] - 1) * dilation[i] - 1) // strides[i] + 1 for i in range(2)
     )
+    b = np.zeros(w.shape[3], w.dtype) if b is None else b
+    if _in_tiles(x, output_size, (2, 4), window, strides, padding, dilation):
+        return depthwise_3x3.convolve(x, w, b, output_size, strides[0], (padding[0][0], padding[1][0]), low, high)
     tables = _tables(output_size, size, window, strides, padding, dilation, x.shape[3], backward=False)
-    return _gather(x, w, np.zeros(w.shape[3], w.dtype) if b is None else b, output_size, tables, low, high)
+    return _gather(x, w, b, output_size, tables, low, high)
 
 
 def depthwise_input_grad(
     gy: Array, w: Array, input_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair, channels: int
 ) -> Array:
     """gy (N, OH, OW, F), w (KH, KW, 1, F), input_size (H, W) -> (N, H, W, channels)."""
-    n, oh, ow, f = gy.shape
-    tables = _tables(input_size, (oh, ow), w.shape[:2], strides, padding, dilation, f, backward=True)
-    gx = _gather(gy, w, np.zeros(f, w.dtype), input_size, tables, -np.inf, np.inf)
+    n, f = gy.shape[0], gy.shape[3]
+    gx = _input_grad(gy, w, input_size, strides, padding, dilation)
     if f == channels:
         return gx
     return gx.reshape(n, *input_size, channels, f // channels).sum(axis=4)
+
+
+def _input_grad(gy: Array, w: Array, size: Pair, strides: Pair, padding: Padding2D, dilation: Pair) -> Array:
+    """gy (N, OH, OW, F) -> (N, H, W, F): of each filter by itself."""
+    (_, oh, ow, f), window, (top, left) = gy.shape, w.shape[:2], (padding[0][0], padding[1][0])
+    if strides == (1, 1) and padding == ONE_AROUND and _in_tiles(gy, size, (2, 4), window, strides, padding, dilation):
+        nothing = np.zeros(f, w.dtype)
+        return depthwise_3x3.convolve(gy, w, nothing, size, 1, (1, 1), -np.inf, np.inf, flipped=True)
+    if strides == (2, 2) and _in_tiles(gy, size, (4, 4), window, strides, padding, dilation):
+        return depthwise_3x3.input_grad_2(gy, w, size, (top, left))
+    tables = _tables(size, (oh, ow), window, strides, padding, dilation, f, backward=True)
+    return _gather(gy, w, np.zeros(f, w.dtype), size, tables, -np.inf, np.inf)
+
+
+def _in_tiles(
+    source: Array, size: Pair, tile: Pair, window: Pair, strides: Pair, padding: Padding2D, dilation: Pair
+) -> bool:
+    """Whether depthwise_3x3.py computes this: a result of `size` that holds a tile, channels that fill a vector."""
+    enough = size[0] >= tile[0] and size[1] >= tile[1] and source.shape[3] >= host.lanes(source.itemsize)
+    return enough and depthwise_3x3.serves(window, strides, padding, dilation)
 
 
 class Axis(NamedTuple):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn.kernels.contract import Array, Padding2D, Pair
-from minicnn.kernels.cpu import buffers
+from minicnn.kernels.cpu import buffers, depthwise_3x3, depthwise_3x3_weight_grad, host
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
 from minicnn.kernels.cpu.simd import fma, lanes, load, load_first, prefetch, splat, store, store_first
@@ -27,8 +27,8 @@ from minicnn.kernels.cpu.simd import fma, lanes, load, load_first, prefetch, spl
 SLICES = 16
 """Partial sums of the weights' gradient, each over a part of the rows."""
 
-WORK = 1 << 17
-"""Products that a slice has at least."""
+WORK, TILED_WORK = 1 << 17, 1 << 18
+"""Products that a slice has at least: here, and in tiles of 3x3 windows (depthwise_3x3.py)."""
 
 
 def depthwise_weight_grad(
@@ -38,6 +38,9 @@ def depthwise_weight_grad(
     n, oh, ow, f = gy.shape
     x = repeat_channels(x, f)
     kh, kw = kernel_size
+    if f >= host.lanes(gy.itemsize) and depthwise_3x3.serves(kernel_size, strides, padding, dilation):
+        slices = max(1, min(SLICES, gy.size * kh * kw // TILED_WORK))
+        return depthwise_3x3_weight_grad.weight_grad(x, gy, strides[0], (padding[0][0], padding[1][0]), slices)
     gw = np.empty((kh, kw, 1, f), gy.dtype)
     slices = max(1, min(SLICES, n * oh, gy.size * kh * kw // WORK))
     partial = buffers.empty((slices * kh * kw * f,), gy.dtype)

@@ -48,6 +48,21 @@ GEOMETRIES = [
     Geometry("padding_beyond_the_window", (1, 4, 5, 17), padding=((5, 4), (4, 6))),
     Geometry("smaller_than_the_window", (3, 2, 1, 17)),
     Geometry("empty_batch", (0, 5, 5, 3)),
+    Geometry("tiles", (2, 8, 12, 48)),
+    Geometry("tiles_overlap", (2, 9, 11, 37)),
+    Geometry("tiles_without_padding", (2, 8, 9, 16), padding=NONE),
+    Geometry("tiles_of_small_maps", (5, 2, 4, 33)),
+    Geometry("tiles_of_two_by_two", (3, 2, 2, 32)),
+    Geometry("tiles_uneven_padding", (1, 7, 8, 16), padding=((0, 1), (1, 0))),
+    *(
+        Geometry(
+            f"tiles_stride_2_{h}x{w}_{''.join(map(str, sum(padding, ())))}", (2, h, w, 33), (3, 3), 1, (2, 2), padding
+        )
+        for h, w in ((8, 8), (7, 10), (4, 9), (12, 7))
+        for padding in (NONE, ONE, ((0, 1), (0, 1)), ((1, 0), (1, 0)))
+    ),
+    Geometry("tiles_empty_batch", (0, 8, 8, 16)),
+    Geometry("tiles_multiplier", (2, 6, 6, 8), multiplier=2),
 ]
 
 
