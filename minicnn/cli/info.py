@@ -42,6 +42,7 @@ def describe() -> dict[str, str]:
     }
     for name in available_backends():
         lines[f"  {name}"] = kernels_of(name)
+    lines |= cpu_kernels()
     for library in _LIBRARIES:
         lines[library] = version_of(library)
     lines["datasets"] = os.environ.get("MINICNN_DATA", "MINICNN_DATA is not set")
@@ -52,6 +53,17 @@ def kernels_of(backend: str) -> str:
     """How many kernels a backend implements itself, and how many it takes from another."""
     owners = Counter(implementation(kernel, backend).split(".")[2] for kernel in kernel_names())
     return ", ".join(f"{count} kernels of {owner}" for owner, count in owners.most_common())
+
+
+def cpu_kernels() -> dict[str, str]:
+    """How the CPU backend computes here, and where it keeps what it compiled."""
+    from minicnn.kernels.cpu import host, jit, parallel
+
+    return {
+        "  threads": f"{parallel.get_num_threads()} of {parallel.max_threads()}, {parallel.threading_layer()}",
+        "  vectors": f"{host.simd()}, {host.lanes()} float32 numbers",
+        "  compiled": str(jit.cache_folder()),
+    }
 
 
 def version_of(library: str) -> str:
