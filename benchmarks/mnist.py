@@ -97,8 +97,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "mnist.npz")
         pictures = {"x_train": x_train, "x_test": x_test}
-        scaled = {name: (x[..., None] / 255).astype(np.float32) for name, x in pictures.items()}
-        np.savez(path, **scaled, y_train=y_train, y_test=y_test)
+        arrays: dict[str, Any] = {name: (x[..., None] / 255).astype(np.float32) for name, x in pictures.items()}
+        np.savez(path, **arrays, y_train=y_train, y_test=y_test)
         for _ in range(given.rounds):
             for form, framework in PROGRAMS.items():
                 python = sys.executable if framework == "minicnn" else str(peers.interpreter(known["torch"]))
