@@ -192,10 +192,10 @@ _sum_slice = make_column_sums(_number, both=False)
 
 
 @kernel
-def _bias_grad(gy, width, slices, within, across, sums, gb):  # type: ignore[no-untyped-def]
+def _bias_grad(gy, width, slices, parts, across, sums, gb):  # type: ignore[no-untyped-def]
     """gy flat, gb (F,); the rest as in column_sums."""
-    parallel_for(_sum_slice, slices, ((gy,), width, gy.size, slices, within, across))
-    total(across, 0, gb.size, width, slices, within.size // (2 * slices), sums)
+    parallel_for(_sum_slice, slices * parts, ((gy,), width, gy.size, slices, parts, across))
+    total(across, 0, gb.size, width, slices, across.size // (2 * slices), sums)
     for c in range(gb.size):
         gb[c] = sums[c]
 
@@ -207,9 +207,9 @@ def bias_grad(gy: Array) -> Array:
     if not gy.size:
         gb.fill(0)
         return gb
-    width, _, slices, scratch = plan(gy.size, columns, gy.itemsize)
-    within, across = buffers.empty((scratch,), gy.dtype), buffers.empty((scratch,), np.float64)
-    _bias_grad(gy.reshape(-1), width, slices, within, across, np.empty(columns), gb)
+    width, slices, parts, scratch = plan(gy.size, columns, gy.itemsize)
+    across = buffers.empty((scratch,), np.float64)
+    _bias_grad(gy.reshape(-1), width, slices, parts, across, np.empty(columns), gb)
     return gb
 
 
@@ -227,9 +227,9 @@ def _make_backward_with_bias(name: str) -> Any:
 
     sum_slice = make_column_sums(derivative, both=False)
 
-    def run(gy, y, alpha, width, slices, within, across, sums, gz, gb):  # type: ignore[no-untyped-def]
-        parallel_for(sum_slice, slices, ((gy, y, gz, alpha), width, gy.size, slices, within, across))
-        total(across, 0, gb.size, width, slices, within.size // (2 * slices), sums)
+    def run(gy, y, alpha, width, slices, parts, across, sums, gz, gb):  # type: ignore[no-untyped-def]
+        parallel_for(sum_slice, slices * parts, ((gy, y, gz, alpha), width, gy.size, slices, parts, across))
+        total(across, 0, gb.size, width, slices, across.size // (2 * slices), sums)
         for c in range(gb.size):
             gb[c] = sums[c]
 
@@ -247,18 +247,9 @@ def activation_bias_backward(gy: Array, y: Array, name: ActivationName, alpha: f
     if not gy.size:
         gb.fill(0)
         return gz, gb
-    width, _, slices, scratch = plan(gy.size, columns, gy.itemsize)
-    within, across = buffers.empty((scratch,), gy.dtype), buffers.empty((scratch,), np.float64)
+    width, slices, parts, scratch = plan(gy.size, columns, gy.itemsize)
+    across, sums = buffers.empty((scratch,), np.float64), np.empty(columns)
     _BACKWARD_WITH_BIAS_KERNELS[name](
-        gy.reshape(-1),
-        y.reshape(-1),
-        float(alpha),
-        width,
-        slices,
-        within,
-        across,
-        np.empty(columns),
-        gz.reshape(-1),
-        gb,
+        gy.reshape(-1), y.reshape(-1), float(alpha), width, slices, parts, across, sums, gz.reshape(-1), gb
     )
     return gz, gb

@@ -244,7 +244,7 @@ def _normalize_sample(sample, x, gamma, beta, epsilon, within, across, tables, m
     start = sample * size
     for j in range(c):
         center[j] = x[start + j // length * length]  # near the mean, for numbers far from 0
-    _sum_values(0, (x, start, center), c, size, 1, within, across)
+    _sum_values(0, (x, start, center), c, size, 1, 1, across)
     count = size // c * length
     for g in range(groups):
         total = 0.0
@@ -253,7 +253,7 @@ def _normalize_sample(sample, x, gamma, beta, epsilon, within, across, tables, m
         mean[sample, g] = center[g * length] + total / count
         for j in range(g * length, (g + 1) * length):
             center[j] = mean[sample, g]
-    _sum_squares(0, (x, start, center), c, size, 1, within, across)
+    _sum_squares(0, (x, start, center), c, size, 1, 1, across)
     for g in range(groups):
         total = 0.0
         for j in range(g * length, (g + 1) * length):
@@ -290,7 +290,7 @@ def _sample_backward(sample, gy, x, gamma, mean, var, epsilon, within, across, t
     for j in range(c):
         center[j] = mean[sample, j // length]
         inverse[j] = 1 / sqrt(var[sample, j // length] + epsilon)
-    _sum_gradients(0, (gy, x, start, center, inverse), c, size, 1, within, across)
+    _sum_gradients(0, (gy, x, start, center, inverse), c, size, 1, 1, across)
     count = size // c * length
     slope = within[:c]
     for g in range(groups):

@@ -6,29 +6,41 @@ so that nothing is lost where the mean is far larger than the deviation: mean = 
 gx = gy * a + (x - mean) * b + c, with a, b, c of each channel.
 
 The second pass goes through the tasks from the last to the first: what the first pass read last is still in the cache.
-Tables of a, b, c are as wide as a row of the plan, which holds several rows of x where channels are few.
+Four vectors of columns at a time, it walks down some rows with their factors in registers. These come from tables as
+wide as a row of the plan, which holds several rows of x where channels are few. The memory that is needed next is asked
+for in time, and an output that no cache can keep is written past them.
 """
 
 from __future__ import annotations
 
 from math import sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from minicnn.kernels.contract import Array
-from minicnn.kernels.cpu import buffers
+from minicnn.kernels.cpu import buffers, host
 from minicnn.kernels.cpu.column_sums import make_column_sums, plan, read, total, write
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
-from minicnn.kernels.cpu.simd import fma, lanes, load_first
+from minicnn.kernels.cpu.simd import fma, lanes, prefetch
+from minicnn.kernels.cpu.streaming import stream
 from minicnn.kernels.cpu.vector_math import select, zeros_like
 
 _SHIFT_ROWS = 32
-"""Rows whose mean is the shift s."""
+"""Rows whose mean is the shift s, at most."""
 
 _PIECE = 1 << 15
 """Numbers of one task of the second pass, about."""
+
+_BLOCK = 1 << 11
+"""Numbers of the rows that share the factors in registers, about."""
+
+_AHEAD = 1024
+"""How many numbers before they are read the second pass asks for them."""
+
+_STREAMING_BYTES = 1 << 25
+"""Size from which on the arrays of a pass together are too big for the caches."""
 
 # ---------------------------------------------------------------------------------------------------- sums
 
@@ -81,89 +93,201 @@ def _tasks(size, width):  # type: ignore[no-untyped-def]
     return (size + piece - 1) // piece, piece
 
 
-@helper
-def _scale_piece(task, x, shift, a, b, y, width, rectify):  # type: ignore[no-untyped-def]
-    """y = (x - shift) * a + b, or its positive part, in one task's rows."""
-    step = lanes(x)
-    tasks, piece = _tasks(x.size, width)
-    start = (tasks - 1 - task) * piece
-    zero = zeros_like(load_first(x, 0, 0))
-    for row in range(start, min(start + piece, x.size), width):
-        length = min(width, x.size - row)
-        for column in range(0, length, step):
-            count = min(step, length - column)
-            value = fma(
-                read(x, row + column, count) - read(shift, column, count),
-                read(a, column, count),
-                read(b, column, count),
-            )
-            if rectify:
-                value = select(value < 0.0, zero, value)
-            write(y, row + column, value, count)
+def _make_second_pass(load_factors: Any, formula: Any) -> Any:
+    """The function second_pass(data, tables, width, out, streaming) that computes `out` from the arrays in `data`.
+
+    load_factors(tables, column, count) returns what formula(data, i, count, factors) needs to know of the columns, to
+    compute the vector of `count` numbers at place i. tables: (k, width). All arrays but the tables are flat.
+    """
+
+    @helper
+    def full(data, i, factors, out, streaming):  # type: ignore[no-untyped-def]
+        value = formula(data, i, lanes(out), factors)
+        if streaming:
+            stream(out, i, value)
+        else:
+            write(out, i, value, lanes(out))
+
+    @helper
+    def rows(data, start, stop, width, column, tables, out, streaming):  # type: ignore[no-untyped-def]
+        """Four vectors from `column` on, of the rows that begin at start, start + width, ... < stop."""
+        step = lanes(out)
+        factors0 = load_factors(tables, column, step)
+        factors1 = load_factors(tables, column + step, step)
+        factors2 = load_factors(tables, column + 2 * step, step)
+        factors3 = load_factors(tables, column + 3 * step, step)
+        for row in range(start, stop, width):
+            i = row + column
+            full(data, i, factors0, out, streaming)
+            full(data, i + step, factors1, out, streaming)
+            full(data, i + 2 * step, factors2, out, streaming)
+            full(data, i + 3 * step, factors3, out, streaming)
+
+    @helper
+    def ends(data, start, stop, width, column, right, tables, out):  # type: ignore[no-untyped-def]
+        """What does not fill four vectors: columns [column, right) of such rows."""
+        step = lanes(out)
+        while column < right:
+            count = min(step, right - column)
+            factors = load_factors(tables, column, count)
+            for row in range(start, stop, width):
+                write(out, row + column, formula(data, row + column, count, factors), count)
+            column += step
+
+    @helper
+    def piece(task, data, tables, width, out, streaming):  # type: ignore[no-untyped-def]
+        four = 4 * lanes(out)
+        tasks, size = _tasks(out.size, width)
+        start = (tasks - 1 - task) * size
+        left = out.size % width if task == 0 else 0  # less than a row, at the very end
+        stop = min(start + size, out.size) - left
+        whole = width // four * four
+        block = max(1, _BLOCK // width) * width
+        for row in range(start, stop, block):
+            below = min(stop, row + block)
+            for column in range(0, whole, four):
+                rows(data, row, below, width, column, tables, out, streaming)
+            ends(data, row, below, width, whole, width, tables, out)
+        ends(data, stop, stop + left, width, 0, left, tables, out)
+
+    @helper
+    def second_pass(data, tables, width, out, streaming):  # type: ignore[no-untyped-def]
+        parallel_for(piece, _tasks(out.size, width)[0], (data, tables, width, out, streaming))
+
+    return second_pass
+
+
+def _row(columns: int, width: int, itemsize: int) -> int:
+    """The columns of a row of the second pass: four vectors, if they hold whole rows of x, else those of the plan."""
+    four = 4 * host.lanes(itemsize)
+    return four if width % four == 0 and four % columns == 0 else width
+
+
+def _streams(out: Array, arrays: int, row: int) -> bool:
+    """Whether `out` is written past the caches: one of several big arrays, of vectors at multiples of their size."""
+    return arrays * out.nbytes > _STREAMING_BYTES and row % host.lanes(out.itemsize) == 0
 
 
 @helper
-def _gradient_piece(task, gy, x, mean, a, b, c, gx, width):  # type: ignore[no-untyped-def]
-    """gx = gy * a + (x - mean) * b + c in one task's rows."""
-    step = lanes(x)
-    tasks, piece = _tasks(x.size, width)
-    start = (tasks - 1 - task) * piece
-    for row in range(start, min(start + piece, x.size), width):
-        length = min(width, x.size - row)
-        for column in range(0, length, step):
-            count = min(step, length - column)
-            deviation = read(x, row + column, count) - read(mean, column, count)
-            value = fma(deviation, read(b, column, count), read(c, column, count))
-            write(gx, row + column, fma(read(gy, row + column, count), read(a, column, count), value), count)
+def _read_ahead(x, i, count):  # type: ignore[no-untyped-def]
+    prefetch(x, i + _AHEAD)
+    return read(x, i, count)
 
 
 @helper
-def _masked_gradient_piece(task, gy, x, y, mean, a, b, c, gx, width):  # type: ignore[no-untyped-def]
+def _three_factors(tables, column, count):  # type: ignore[no-untyped-def]
+    return read(tables[0], column, count), read(tables[1], column, count), read(tables[2], column, count)
+
+
+@helper
+def _four_factors(tables, column, count):  # type: ignore[no-untyped-def]
+    return *_three_factors(tables, column, count), read(tables[3], column, count)
+
+
+@helper
+def _scaled(data, i, count, factors):  # type: ignore[no-untyped-def]
+    """(x - shift) * a + b."""
+    shift, a, b = factors
+    return fma(_read_ahead(data[0], i, count) - shift, a, b)
+
+
+@helper
+def _scaled_and_rectified(data, i, count, factors):  # type: ignore[no-untyped-def]
+    """The positive part of (x - shift) * a + b; NaN stays."""
+    value = _scaled(data, i, count, factors)
+    return select(value < 0.0, zeros_like(value), value)
+
+
+@helper
+def _gradient(data, i, count, factors):  # type: ignore[no-untyped-def]
+    """gy * a + (x - mean) * b + c."""
+    gy, x = data
+    mean, a, b, c = factors
+    return fma(_read_ahead(gy, i, count), a, fma(_read_ahead(x, i, count) - mean, b, c))
+
+
+@helper
+def _masked_gradient(data, i, count, factors):  # type: ignore[no-untyped-def]
     """The same with gy = 0 where y is 0."""
-    step = lanes(x)
-    tasks, piece = _tasks(x.size, width)
-    start = (tasks - 1 - task) * piece
-    zero = zeros_like(load_first(x, 0, 0))
-    for row in range(start, min(start + piece, x.size), width):
-        length = min(width, x.size - row)
-        for column in range(0, length, step):
-            count = min(step, length - column)
-            deviation = read(x, row + column, count) - read(mean, column, count)
-            value = fma(deviation, read(b, column, count), read(c, column, count))
-            g = select(read(y, row + column, count) > 0.0, read(gy, row + column, count), zero)
-            write(gx, row + column, fma(g, read(a, column, count), value), count)
+    gy, x, y = data
+    mean, a, b, c = factors
+    g = _read_ahead(gy, i, count)
+    g = select(_read_ahead(y, i, count) > 0.0, g, zeros_like(g))
+    return fma(g, a, fma(_read_ahead(x, i, count) - mean, b, c))
+
+
+_scale = _make_second_pass(_three_factors, _scaled)
+_scale_and_rectify = _make_second_pass(_three_factors, _scaled_and_rectified)
+_write_gradient = _make_second_pass(_four_factors, _gradient)
+_write_masked_gradient = _make_second_pass(_four_factors, _masked_gradient)
 
 
 # ---------------------------------------------------------------------------------------------------- forward
 
 
-@kernel
-def _batch_norm(x, gamma, beta, epsilon, rectify, width, slices, within, across, sums, tables, mean, var, y):  # type: ignore[no-untyped-def]
-    """x, y flat; sums (2, C) float64; tables (3, width): the shift, a and b."""
-    columns, length = gamma.size, within.size // (2 * slices)
-    rows = x.size // columns
-    shifts = min(rows, _SHIFT_ROWS)
+@helper
+def _scale_or_rectify(x, tables, row, y, rectify, streaming):  # type: ignore[no-untyped-def]
+    if rectify:
+        _scale_and_rectify((x,), tables, row, y, streaming)
+    else:
+        _scale((x,), tables, row, y, streaming)
+
+
+@helper
+def _mean_of_some_rows(x, rows, mean):  # type: ignore[no-untyped-def]
+    """mean (C,) of a sixteenth of the rows of x, but at most _SHIFT_ROWS, all over x."""
+    columns = mean.size
+    count = min(rows, max(1, min(rows // 16, _SHIFT_ROWS)))
     for c in range(columns):
         mean[c] = 0
-    for i in range(0, shifts * columns, columns):
+    for k in range(count):
+        start = k * rows // count * columns
         for c in range(columns):
-            mean[c] += x[i + c]
+            mean[c] += x[start + c]
     for c in range(columns):
-        mean[c] /= shifts
+        mean[c] /= count
+
+
+@helper
+def _statistics(mean, var, sums, rows):  # type: ignore[no-untyped-def]
+    """From sums (2, C) of x - shift and of its square: the mean minus the shift, and the variance, in their place.
+
+    mean (C,) holds the shift and gets the mean; var (C,) gets the variance.
+    """
+    offsets, variances = sums[0], sums[1]
+    for c in range(mean.size):
+        offset = offsets[c] / rows
+        variance = variances[c] / rows - offset * offset
+        offsets[c] = offset
+        variances[c] = 0.0 if variance < 0.0 else variance
+    for c in range(mean.size):
+        mean[c] += offsets[c]
+    for c in range(mean.size):
+        var[c] = variances[c]
+
+
+@kernel
+def _batch_norm(  # type: ignore[no-untyped-def]
+    x, gamma, beta, epsilon, rectify, width, slices, parts, across, sums, tables, row, mean, var, y, streaming
+):
+    """x, y flat; sums (2, C) float64; tables (3, width): the shift, a and b."""
+    columns, length = gamma.size, across.size // (2 * slices)
+    rows = x.size // columns
+    _mean_of_some_rows(x, rows, mean)
     _repeat(mean, columns, width, tables[0])
-    parallel_for(_sum_deviations, slices, ((x, tables[0]), width, x.size, slices, within, across))
-    total(across, 0, columns, width, slices, length, sums[0])
-    total(across, 1, columns, width, slices, length, sums[1])
+    parallel_for(_sum_deviations, slices * parts, ((x, tables[0]), width, x.size, slices, parts, across))
+    offsets, variances = sums[0], sums[1]
+    total(across, 0, columns, width, slices, length, offsets)
+    total(across, 1, columns, width, slices, length, variances)
+    _statistics(mean, var, sums, rows)
+    a, b = tables[1], tables[2]
     for c in range(columns):
-        offset = sums[0, c] / rows
-        variance = max(sums[1, c] / rows - offset * offset, 0.0) if sums[1, c] == sums[1, c] else sums[1, c]
-        mean[c] += offset
-        var[c] = variance
-        scale = gamma[c] / sqrt(variance + epsilon)
-        tables[1, c], tables[2, c] = scale, beta[c] - offset * scale
-    _repeat(tables[1], columns, width, tables[1])
-    _repeat(tables[2], columns, width, tables[2])
-    parallel_for(_scale_piece, _tasks(x.size, width)[0], (x, tables[0], tables[1], tables[2], y, width, rectify))
+        a[c] = gamma[c] / sqrt(variances[c] + epsilon)
+    for c in range(columns):
+        b[c] = beta[c] - offsets[c] * a[c]
+    _repeat(a, columns, width, a)
+    _repeat(b, columns, width, b)
+    _scale_or_rectify(x, tables, row, y, rectify, streaming)
 
 
 def batch_norm(
@@ -172,26 +296,27 @@ def batch_norm(
     """x (..., C); gamma, beta (C,) -> y (..., C), mean (C,), var (C,), the statistics of this batch."""
     columns = x.shape[-1]
     y, mean, var = buffers.empty(x.shape, x.dtype), np.empty(columns, x.dtype), np.empty(columns, x.dtype)
-    width, _, slices, scratch = plan(max(x.size, 1), columns, x.itemsize)
-    within, across = buffers.empty((scratch,), x.dtype), buffers.empty((scratch,), np.float64)
-    sums, tables = np.empty((2, columns)), buffers.empty((3, width), x.dtype)
+    width, slices, parts, scratch = plan(max(x.size, 1), columns, x.itemsize)
+    row = _row(columns, width, x.itemsize)
+    across, sums, tables = buffers.empty((scratch,), np.float64), np.empty((2, columns)), np.empty((3, width), x.dtype)
     _batch_norm(
-        x.reshape(-1), gamma, beta, epsilon, activation is not None, width, slices, within, across, sums, tables,
-        mean, var, y.reshape(-1),
+        x.reshape(-1), gamma, beta, epsilon, activation is not None, width, slices, parts, across, sums, tables, row,
+        mean, var, y.reshape(-1), _streams(y, 2, row),
     )  # fmt: skip
     return y, mean, var
 
 
 @kernel
-def _batch_norm_inference(x, gamma, beta, mean, var, epsilon, rectify, width, tables, y):  # type: ignore[no-untyped-def]
-    """x, y flat; tables (3, width): the mean, a and b."""
+def _batch_norm_inference(x, gamma, beta, mean, var, epsilon, rectify, row, tables, y, streaming):  # type: ignore[no-untyped-def]
+    """x, y flat; tables (3, row): the mean, a and b."""
     columns = gamma.size
+    a = tables[1]
     for c in range(columns):
-        tables[1, c] = gamma[c] / sqrt(np.float64(var[c]) + epsilon)
-    _repeat(mean, columns, width, tables[0])
-    _repeat(tables[1], columns, width, tables[1])
-    _repeat(beta, columns, width, tables[2])
-    parallel_for(_scale_piece, _tasks(x.size, width)[0], (x, tables[0], tables[1], tables[2], y, width, rectify))
+        a[c] = gamma[c] / sqrt(np.float64(var[c]) + epsilon)
+    _repeat(mean, columns, row, tables[0])
+    _repeat(a, columns, row, a)
+    _repeat(beta, columns, row, tables[2])
+    _scale_or_rectify(x, tables, row, y, rectify, streaming)
 
 
 def batch_norm_inference(
@@ -205,10 +330,12 @@ def batch_norm_inference(
 ) -> Array:
     """x (..., C), the rest (C,) -> act(gamma * (x - mean) / sqrt(var + epsilon) + beta), (..., C)."""
     y = buffers.empty(x.shape, x.dtype)
-    width = plan(max(x.size, 1), x.shape[-1], x.itemsize).width
-    tables = buffers.empty((3, width), x.dtype)
+    row = _row(x.shape[-1], plan(max(x.size, 1), x.shape[-1], x.itemsize).width, x.itemsize)
+    tables = np.empty((3, row), x.dtype)
     rectify = activation is not None
-    _batch_norm_inference(x.reshape(-1), gamma, beta, mean, var, epsilon, rectify, width, tables, y.reshape(-1))
+    _batch_norm_inference(
+        x.reshape(-1), gamma, beta, mean, var, epsilon, rectify, row, tables, y.reshape(-1), _streams(y, 2, row)
+    )
     return y
 
 
@@ -216,48 +343,54 @@ def batch_norm_inference(
 
 
 @helper
-def _finish_sums(across, gamma, var, epsilon, rows, width, slices, length, sums, tables, ggamma, gbeta):  # type: ignore[no-untyped-def]
-    """The gradients of gamma and beta, and rows 1 to 3 of the tables: a, b and c."""
-    columns = gamma.size
-    total(across, 0, columns, width, slices, length, sums[0])
-    total(across, 1, columns, width, slices, length, sums[1])
-    for c in range(columns):
-        inverse = 1 / sqrt(np.float64(var[c]) + epsilon)
-        gbeta[c], ggamma[c] = sums[0, c], sums[1, c] * inverse
-        scale = gamma[c] * inverse
-        tables[1, c] = scale
-        tables[2, c] = -scale * inverse * inverse * sums[1, c] / rows
-        tables[3, c] = -scale * sums[0, c] / rows
-    for k in range(1, 4):
-        _repeat(tables[k], columns, width, tables[k])
+def _finish_sums(across, gamma, var, epsilon, rows, width, slices, sums, tables, ggamma, gbeta):  # type: ignore[no-untyped-def]
+    """The gradients of gamma and beta, and rows 1 to 3 of the tables: a, b and c.
+
+    sums (3, C) float64: of gy, of gy * (x - mean), and room for 1 / deviation. Loops of few arrays become vectors.
+    """
+    columns, length = gamma.size, across.size // (2 * slices)
+    total_gradient, total_product, inverse = sums[0], sums[1], sums[2]
+    total(across, 0, columns, width, slices, length, total_gradient)
+    total(across, 1, columns, width, slices, length, total_product)
+    a, b, c = tables[1], tables[2], tables[3]
+    for k in range(columns):
+        inverse[k] = 1 / sqrt(np.float64(var[k]) + epsilon)
+    for k in range(columns):
+        gbeta[k] = total_gradient[k]
+    for k in range(columns):
+        ggamma[k] = total_product[k] * inverse[k]
+    for k in range(columns):
+        a[k] = gamma[k] * inverse[k]
+    for k in range(columns):
+        b[k] = -(gamma[k] * inverse[k]) * inverse[k] * inverse[k] * total_product[k] / rows
+    for k in range(columns):
+        c[k] = -(gamma[k] * inverse[k]) * total_gradient[k] / rows
+    for table in range(1, 4):
+        _repeat(tables[table], columns, width, tables[table])
 
 
 @kernel
 def _batch_norm_backward(  # type: ignore[no-untyped-def]
-    gy, x, gamma, mean, var, epsilon, width, slices, within, across, sums, tables, gx, ggamma, gbeta
+    gy, x, gamma, mean, var, epsilon, width, slices, parts, across, sums, tables, row, gx, ggamma, gbeta, streaming
 ):
-    """gy, x, gx flat; sums (2, C) float64; tables (4, width): the mean, a, b and c."""
-    columns, length = gamma.size, within.size // (2 * slices)
+    """gy, x, gx flat; sums (3, C) float64; tables (4, width): the mean, a, b and c."""
+    columns = gamma.size
     _repeat(mean, columns, width, tables[0])
-    parallel_for(_sum_gradients, slices, ((gy, x, tables[0]), width, x.size, slices, within, across))
-    rows = x.size // columns
-    _finish_sums(across, gamma, var, epsilon, rows, width, slices, length, sums, tables, ggamma, gbeta)
-    pieces = _tasks(x.size, width)[0]
-    parallel_for(_gradient_piece, pieces, (gy, x, tables[0], tables[1], tables[2], tables[3], gx, width))
+    parallel_for(_sum_gradients, slices * parts, ((gy, x, tables[0]), width, x.size, slices, parts, across))
+    _finish_sums(across, gamma, var, epsilon, x.size // columns, width, slices, sums, tables, ggamma, gbeta)
+    _write_gradient((gy, x), tables, row, gx, streaming)
 
 
 @kernel
 def _masked_batch_norm_backward(  # type: ignore[no-untyped-def]
-    gy, x, y, gamma, mean, var, epsilon, width, slices, within, across, sums, tables, gx, ggamma, gbeta
+    gy, x, y, gamma, mean, var, epsilon, width, slices, parts, across, sums, tables, row, gx, ggamma, gbeta, streaming
 ):
     """As _batch_norm_backward, behind a relu whose output is y."""
-    columns, length = gamma.size, within.size // (2 * slices)
+    columns = gamma.size
     _repeat(mean, columns, width, tables[0])
-    parallel_for(_sum_masked_gradients, slices, ((gy, x, y, tables[0]), width, x.size, slices, within, across))
-    rows = x.size // columns
-    _finish_sums(across, gamma, var, epsilon, rows, width, slices, length, sums, tables, ggamma, gbeta)
-    pieces = _tasks(x.size, width)[0]
-    parallel_for(_masked_gradient_piece, pieces, (gy, x, y, tables[0], tables[1], tables[2], tables[3], gx, width))
+    parallel_for(_sum_masked_gradients, slices * parts, ((gy, x, y, tables[0]), width, x.size, slices, parts, across))
+    _finish_sums(across, gamma, var, epsilon, x.size // columns, width, slices, sums, tables, ggamma, gbeta)
+    _write_masked_gradient((gy, x, y), tables, row, gx, streaming)
 
 
 def batch_norm_backward(
@@ -266,13 +399,15 @@ def batch_norm_backward(
     """gy, x (..., C), the rest (C,) -> gx (..., C), ggamma (C,), gbeta (C,); y is the output if a relu made it."""
     columns = x.shape[-1]
     gx, ggamma, gbeta = buffers.empty(x.shape, x.dtype), np.empty(columns, x.dtype), np.empty(columns, x.dtype)
-    width, _, slices, scratch = plan(max(x.size, 1), columns, x.itemsize)
-    within, across = buffers.empty((scratch,), x.dtype), buffers.empty((scratch,), np.float64)
-    work = (width, slices, within, across, np.empty((2, columns)), buffers.empty((4, width), x.dtype))
+    width, slices, parts, scratch = plan(max(x.size, 1), columns, x.itemsize)
+    row = _row(columns, width, x.itemsize)
+    across, sums, tables = buffers.empty((scratch,), np.float64), np.empty((3, columns)), np.empty((4, width), x.dtype)
+    work = (width, slices, parts, across, sums, tables, row)
     outputs = (gx.reshape(-1), ggamma, gbeta)
     flat_gy, flat_x = gy.reshape(-1), x.reshape(-1)
     if y is None:
-        _batch_norm_backward(flat_gy, flat_x, gamma, mean, var, epsilon, *work, *outputs)
+        _batch_norm_backward(flat_gy, flat_x, gamma, mean, var, epsilon, *work, *outputs, _streams(gx, 3, row))
     else:
-        _masked_batch_norm_backward(flat_gy, flat_x, y.reshape(-1), gamma, mean, var, epsilon, *work, *outputs)
+        given = (flat_gy, flat_x, y.reshape(-1), gamma, mean, var, epsilon)
+        _masked_batch_norm_backward(*given, *work, *outputs, _streams(gx, 4, row))
     return gx, ggamma, gbeta

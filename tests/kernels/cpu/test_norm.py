@@ -9,12 +9,14 @@ pytest.importorskip("numba")
 
 from minicnn.kernels import reference
 from minicnn.kernels.contract import Array
+from minicnn.kernels.cpu import norm
 from minicnn.kernels.cpu.group_norm import group_norm, group_norm_backward
 from minicnn.kernels.cpu.local_response import local_response_norm, local_response_norm_backward
 from minicnn.kernels.cpu.norm import batch_norm, batch_norm_backward, batch_norm_inference
 from tests.kernels.cpu.comparing import assert_close, assert_same_bits_on_any_number_of_threads, normal
 
 SHAPES = [(2, 1), (5, 3), (70001, 1), (20003, 3), (9001, 16), (129, 47), (64, 129), (2, 40, 30, 64), (37, 1001)]
+SHAPES += [(210, 640), (1500, 640)]  # tasks side by side, and one below the other too
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 relu_or_not = pytest.mark.parametrize("activation", [None, "relu"])
 EPSILON = 1e-3
@@ -88,6 +90,18 @@ def test_batch_norm_is_the_same_bits_on_any_number_of_threads() -> None:
     y, mean, var = batch_norm(x, gamma, beta, EPSILON, "relu")
     assert_same_bits_on_any_number_of_threads(lambda: batch_norm(x, gamma, beta, EPSILON, "relu"))
     assert_same_bits_on_any_number_of_threads(lambda: batch_norm_backward(y, x, gamma, mean, var, EPSILON, y))
+
+
+@pytest.mark.parametrize("shape", [(4001, 17), (3001, 96)], ids=str)
+def test_it_makes_no_difference_whether_outputs_are_written_past_the_caches(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, (gamma, beta) = normal(*shape), scale_and_offset(shape[1])
+    y, mean, var = batch_norm(x, gamma, beta, EPSILON, "relu")
+    gx = batch_norm_backward(y, x, gamma, mean, var, EPSILON, y)[0]
+    monkeypatch.setattr(norm, "_STREAMING_BYTES", 1)
+    np.testing.assert_array_equal(batch_norm(x, gamma, beta, EPSILON, "relu")[0], y)
+    np.testing.assert_array_equal(batch_norm_backward(y, x, gamma, mean, var, EPSILON, y)[0], gx)
 
 
 # ---------------------------------------------------------------------------------------------------- group norm
