@@ -61,7 +61,7 @@ def _slice_task(  # type: ignore[no-untyped-def]
         sums[i] = 0
     blocks = count_blocks(p)
     place, panel_place = task * (scratch.size // (slices * parts)), task * (panels.size // (slices * parts))
-    in_place = p.groups == 1 and filters == p.panel  # rows of gy are then a panel as they lie
+    in_place = p.groups == 1 and filters <= p.panel and filters % lanes(gy) == 0  # gy is then a panel as it lies
     for block in range(index * blocks // slices, (index + 1) * blocks // slices):
         image, row = block_start(p, block)
         images, rows = block_size(p, image, row)

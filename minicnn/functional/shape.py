@@ -84,6 +84,8 @@ class SumToSize(Function):
 
     def forward(self, x: Array, shape: tuple[int, ...]) -> Array:
         self.shape = x.shape
+        if x.ndim > 1 and shape == x.shape[-1:] and x.dtype.kind == "f" and x.flags.carray:
+            return self.kernels.bias_grad(x)  # what was added to each pixel's channels: a sum that a kernel does well
         added = x.ndim - len(shape)
         stretched = [i + added for i, size in enumerate(shape) if size == 1 and x.shape[i + added] != 1]
         return x.sum(axis=(*range(added), *stretched), keepdims=True).reshape(shape)
