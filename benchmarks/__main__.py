@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import machine, peers, plots, ratios, report
+from benchmarks import machine, markdown, peers, plots, ratios, report
 from benchmarks.cases import GROUPS, all_cases, select
 from benchmarks.runner import FORMAT, Options, Runner
 
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="short samples and few rounds: to see that all works")
     made.add_argument("--json", type=Path, metavar="FILE", help="write all results")
     made.add_argument("--compare", type=Path, metavar="OLD", help="results of an earlier run to compare with")
+    made.add_argument("--markdown", action="store_true", help="the main tables as Markdown instead, for a README")
     made.add_argument("--plot", type=Path, metavar="FOLDER", help="write pictures (needs matplotlib)")
     return made
 
@@ -63,6 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     for run in runs:
+        if options.markdown:
+            print(markdown.tables(run))
+            continue
         _tell(run, old, options.plot, console)
     return 1 if any(report.problems(run["results"]) for run in runs) else 0
 

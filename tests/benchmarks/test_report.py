@@ -159,3 +159,15 @@ def test_wrong_arguments_say_what_is_right(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_markdown_holds_times_ratios_and_what_was_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times = {"minicnn": 0.010, "torch": 0.040, "torch-best": 0.030, "tensorflow": 0.020}
+    run = _run(_result("steps", "A2 batch 128", times), _result("kernels", "k", times, target="batch norm"))
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(run))
+    assert main(["show", str(path), "--markdown"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "| A2 batch 128 | 10 ms | 40 ms | 30 ms | 20 ms | 4.00 | 2.00 (Keras on TensorFlow) | - |" in told
+    assert "| batch norm | 4.00 (1.2) | 3.00 (1) |" in told
+    assert "| training steps | 4.00 (3) | 2.00 (1.5) |" in told
