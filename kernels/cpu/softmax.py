@@ -36,25 +36,29 @@ _BLOCK = 64
 """Vectors that are added up before their sum is added to the others': long rows lose no digits."""
 
 
+_FAR = 80.0
+"""So far below the largest, a power is lost in the sum, but still a normal float: subnormal ones take very long."""
+
+
 def _rows_of_a_task(columns: int) -> int:
     return max(1, _WORK // max(1, columns))
 
 
 @helper
-def _read_or_nothing(x, i, count):  # type: ignore[no-untyped-def]
-    """As `read`, but -inf in the other lanes: neither the largest nor, as a power, part of the sum."""
+def _read_or(x, i, count, fill):  # type: ignore[no-untyped-def]
+    """As `read`, but `fill` in the other lanes."""
     if count >= lanes(x):
         return load(x, i)
-    return load_first_or(x, i, count, -np.inf)
+    return load_first_or(x, i, count, fill)
 
 
 @helper
 def _largest(x, start, c):  # type: ignore[no-untyped-def]
     """The largest of x[start : start + c]; NaN there may be passed over, the powers will tell."""
     step = lanes(x)
-    best = _read_or_nothing(x, start, min(step, c))
+    best = _read_or(x, start, min(step, c), -np.inf)
     for j in range(step, c, step):
-        best = greater(_read_or_nothing(x, start + j, min(step, c - j)), best)
+        best = greater(_read_or(x, start + j, min(step, c - j), -np.inf), best)
     return max_lanes(best)
 
 
@@ -64,11 +68,12 @@ def _powers(x, start, c, largest, y):  # type: ignore[no-untyped-def]
     step = lanes(x)
     zero = zeros_like(load_first(x, start, 0))
     total = zero
+    far_below = largest - (_FAR + abs(largest) * 1e-5)  # the second term counts where the first would be rounded off
     for block in range(0, c, _BLOCK * step):
         block_total = zero
         for j in range(block, min(c, block + _BLOCK * step), step):
             count = min(step, c - j)
-            power = exp(_read_or_nothing(x, start + j, count) - largest)
+            power = exp(_read_or(x, start + j, count, far_below) - largest)
             write(y, start + j, power, count)
             block_total = block_total + power
         total = total + block_total
@@ -157,13 +162,16 @@ def _probability_rows(task, x, targets, loss, y, c, rows_of_a_task):  # type: ig
         largest = _largest(x, i, c)
         total = _powers(x, i, c, largest, y)
         log_total = log(total)
-        zero = zeros_like(load_first(x, i, 0))
-        cost = zero
-        for j in range(0, c, step):
-            count = min(step, c - j)
-            target = read(targets, i + j, count)
-            # A class of target 0 costs nothing, even where its log-probability is -inf (0 * inf would be NaN).
-            cost = cost + select(target != 0.0, target * (log_total - (read(x, i + j, count) - largest)), zero)
+        cost = zero = zeros_like(load_first(x, i, 0))
+        for block in range(0, c, _BLOCK * step):
+            block_cost = zero
+            for j in range(block, min(c, block + _BLOCK * step), step):
+                count = min(step, c - j)
+                target = read(targets, i + j, count)
+                term = target * (log_total - (read(x, i + j, count) - largest))
+                # A class of target 0 costs nothing, even where its log-probability is -inf (0 * inf would be NaN).
+                block_cost = block_cost + select(target != 0.0, term, zero)
+            cost = cost + block_cost
         loss[row] = sum_lanes(cost)
         _scale(y, i, c, 1 / total)
 
@@ -211,9 +219,12 @@ def _probability_gradient_rows(task, gloss, p, targets, g, c, rows_of_a_task):  
     step = lanes(p)
     for row in range(task * rows_of_a_task, min(gloss.size, (task + 1) * rows_of_a_task)):
         i = row * c
-        totals = zeros_like(load_first(p, i, 0))
-        for j in range(0, c, step):
-            totals = totals + read(targets, i + j, min(step, c - j))
+        totals = zero = zeros_like(load_first(p, i, 0))
+        for block in range(0, c, _BLOCK * step):
+            block_totals = zero
+            for j in range(block, min(c, block + _BLOCK * step), step):
+                block_totals = block_totals + read(targets, i + j, min(step, c - j))
+            totals = totals + block_totals
         total = splat_as(totals, sum_lanes(totals))
         for j in range(0, c, step):
             count = min(step, c - j)
