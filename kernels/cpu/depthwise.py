@@ -12,7 +12,8 @@ weight that was loaded serves four sums, and memory is still visited nearly in o
 The gradient of the input is the same computation with other tables. Both say for each pixel of their result which taps
 reach it and which pixel each tap reads; tables of rows and columns hold that, so strides, dilation and padding are
 nothing to the loops. The four pixels are such as share their taps: neighbours, or in the gradient of a convolution with
-stride s every s-th. The gradient of the weights is another matter: depthwise_weight_grad.py.
+stride s every s-th. The gradient of the weights is another matter: depthwise_weight_grad.py. And 3x3 windows with small
+borders, which are nearly all that networks have, go to depthwise_3x3.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the nine weights stay in registers, and a pixel that was loaded serves all the w
 
     convolution, and its input gradient for stride 1    2x4 pixels of y from 4x6 (stride 2: 5x9) of x
     input gradient for stride 2                         4x4 pixels of gx from 3x3 of gy
-    weight gradient (depthwise_3x3_weight_grad.py)      9 sums over 2x2 pixels of gy and 4x4 (stride 2: 5x5) of x
+    weight gradient (depthwise_3x3_weight_grad.py)      9 sums over 2x2 pixels of gy, 4x4 (stride 2: 5x5) of x
 
 A tile goes along all channels before the next tile's turn, and tiles along a row, so memory is visited nearly in order
 and the rows that tiles share stay in the cache. Where the size is no multiple of the tile's, or of the vector's, the
@@ -26,11 +26,15 @@ from minicnn.kernels.cpu import buffers
 from minicnn.kernels.cpu.by_address import lanes_of, load_at, store_at
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
-from minicnn.kernels.cpu.simd import address, clamp, fma, lanes, load, splat, store
+from minicnn.kernels.cpu.simd import address, clamp, fma, lanes, load, prefetch, splat, store
 
 TASKS = 64
 SERIAL = 1 << 13
 """With fewer numbers in the result, the work is done on the calling thread."""
+
+AHEAD = 12
+"""How many pixels of x before it is needed memory is asked for. The order in which it is visited, channel by channel of
+a tile, is not one that processors foresee."""
 
 
 class Sizes(NamedTuple):
@@ -147,7 +151,8 @@ def _make_convolution(stride: int, row_of: Any) -> Any:
     def some_rows(task, x, w, b, y, tasks, s, taps, limits):  # type: ignore[no-untyped-def]
         """One task: consecutive pairs of rows."""
         step, pixel, pairs = lanes(x), s.channels, (s.rows + 1) // 2
-        x_place, row, zero = address(x, 0), s.source_columns * pixel * x.itemsize, splat(x.dtype.type(0))
+        x_row, x_place, zero = s.source_columns * pixel, address(x, 0), splat(x.dtype.type(0))
+        row = x_row * x.itemsize
         low, high = splat(limits[0]), splat(limits[1])
         for pair in range(task * s.images * pairs // tasks, (task + 1) * s.images * pairs // tasks):
             n, i = pair // pairs, min(pair % pairs * 2, s.rows - 2)
@@ -164,6 +169,9 @@ def _make_convolution(stride: int, row_of: Any) -> Any:
                 lower_place = upper_place + s.columns * pixel
                 for channel in range(0, s.channels, step):
                     c = min(channel, s.channels - step)
+                    for k in range(AHEAD, AHEAD + 4 * stride):
+                        for new_row in range(3 - stride, 3 + stride):
+                            prefetch(x, first + c + k * pixel + new_row * x_row)
                     weights = _weights(w, taps[0] + c, taps[1])
                     place = x_place + (first + c) * x.itemsize
                     upper, lower = tile(zero, place, pixel, row, inside, weights, load(b, c))

@@ -1,4 +1,5 @@
-"""Gradient of a depthwise convolution with respect to its weights; see depthwise.py.
+"""Gradient of a depthwise convolution with respect to its weights; see depthwise.py, and for the most usual windows
+depthwise_3x3_weight_grad.py.
 
 N batch, H W height and width of the input, C its channels, KH KW kernel size, F filters, OH OW height and width of
 the output. x (N, H, W, C), gy (N, OH, OW, F) -> (KH, KW, 1, F). F = C * multiplier; where the multiplier is not 1, each

@@ -10,7 +10,7 @@ import pytest
 
 from minicnn.kernels import reference
 from minicnn.kernels.contract import Array, Padding2D, Pair
-from minicnn.kernels.cpu import parallel
+from minicnn.kernels.cpu import depthwise_3x3_weight_grad, parallel
 from minicnn.kernels.cpu.depthwise import depthwise_conv2d, depthwise_input_grad, depthwise_weight_grad
 
 TOLERANCE = {"float32": 2e-6, "float64": 2e-15}
@@ -129,6 +129,18 @@ def test_the_weight_gradient_of_many_pixels_is_exact_to_single_precision(rng: np
     options = ((3, 3), (1, 1), ONE, (1, 1))
     expected = reference.conv2d_weight_grad(x.astype("float64"), gy.astype("float64"), *options, 20)
     assert np.abs(depthwise_weight_grad(x, gy, *options) - expected).max() < 2e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_weight_gradient_of_a_big_batch_goes_in_narrow_strips(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, stride: int
+) -> None:
+    monkeypatch.setattr(depthwise_3x3_weight_grad, "BIG_BATCH", 0)
+    x = rng.standard_normal((2, 6, 7, 130)).astype("float32")
+    gy = rng.standard_normal((2, 6 // stride, -(-7 // stride), 130)).astype("float32")
+    options = ((3, 3), (stride, stride), ((0, 1), (1, 1)) if stride == 2 else ONE, (1, 1))
+    expected = reference.conv2d_weight_grad(x.astype("float64"), gy.astype("float64"), *options, 130)
+    assert_close(depthwise_weight_grad(x, gy, *options), expected, "float32")
 
 
 def test_nan_reaches_the_window_around_it_alone(rng: np.random.Generator) -> None:
