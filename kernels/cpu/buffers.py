@@ -31,7 +31,10 @@ Threads share this without a lock: each method of a deque, and dict.setdefault, 
 for `__del__` may run at any moment, also in a thread that holds the lock.
 """
 
-_counts = {"allocated_blocks": 0, "reused_blocks": 0}
+_counts = {"allocated_blocks": 0, "reused_blocks": 0, "owned_bytes": 0}
+
+MOST_HELD = 1 << 28
+"""Bytes of free blocks that may be held in any case; more only while as much is in use (see `_make_room`)."""
 
 
 class _Owner(np.ndarray[Any, Any]):
@@ -75,11 +78,12 @@ def release() -> None:
     """Give all free blocks back to the operating system."""
     for blocks in list(_free.values()):
         while blocks:
-            blocks.pop()
+            _counts["owned_bytes"] -= len(blocks.pop())
 
 
 def statistics() -> dict[str, int]:
-    """allocated_blocks and reused_blocks since the start of the process, and held_bytes in free blocks now."""
+    """allocated_blocks and reused_blocks since the start of the process; owned_bytes in all blocks now, and held_bytes
+    in the free ones among them."""
     held = sum(size * len(blocks) for size, blocks in list(_free.items()))
     return {**_counts, "held_bytes": held}
 
@@ -92,11 +96,21 @@ def _take(size: int) -> _Owner:
         block = blocks.pop()
         _counts["reused_blocks"] += 1
     except IndexError:
+        _make_room()
         block = _allocate(size)
         _counts["allocated_blocks"] += 1
+        _counts["owned_bytes"] += size
     owner = np.ndarray.__new__(_Owner, (size,), np.uint8, block)
     owner.block = block
     return owner
+
+
+def _make_room() -> None:
+    """Release the free blocks where they are more than what is in use: a program that needs ever new sizes, such as
+    pictures each of its own, would otherwise hold memory for all that it ever saw."""
+    held = statistics()["held_bytes"]
+    if held > max(MOST_HELD, _counts["owned_bytes"] - held):
+        release()
 
 
 def _allocate(size: int) -> mmap.mmap:

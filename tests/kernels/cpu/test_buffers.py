@@ -106,6 +106,15 @@ def test_what_no_machine_has_is_a_memory_error_that_says_how_much() -> None:
         buffers.empty((1 << 62,), np.uint8)
 
 
+def test_sizes_that_never_come_again_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "MOST_HELD", 1 << 22)
+    kept = buffers.empty(((1 << 22) + 1,), np.uint8)
+    for i in range(200):
+        buffers.empty(((1 << 20) + i * 300_000,), np.uint8)
+        assert buffers.statistics()["held_bytes"] <= 70 << 20
+    assert buffers.statistics()["owned_bytes"] - buffers.statistics()["held_bytes"] == buffers._rounded(kept.nbytes)
+
+
 def test_threads_never_get_the_same_memory_at_once() -> None:
     """Each thread writes its number over its array, lets the others run, and must find it there again."""
     errors: list[int] = []
