@@ -19,10 +19,14 @@ from minicnn.kernels.cpu.column_sums import make_column_sums, plan, read, total,
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
 from minicnn.kernels.cpu.simd import clamp, lanes, load, load_first, store, store_first
+from minicnn.kernels.cpu.streaming import stream
 from minicnn.kernels.cpu.vector_math import expm1_negative, select, sigmoid, splat_as, tanh, zeros_like
 
 PIECE = 1 << 15
 """Numbers of one task: less work than this is not worth a second thread."""
+
+_STREAMING_BYTES = 1 << 26
+"""Size from which on the arrays of a call together are too big for the caches, and the output is written past them."""
 
 # ---------------------------------------------------------------------------------------------------- one vector
 # Forward: x and alpha, a vector in which every lane is alpha. Backward: gy, y and alpha.
@@ -108,46 +112,54 @@ _BACKWARD = {
 # ---------------------------------------------------------------------------------------------------- whole arrays
 
 
+@helper
+def _put(y, i, value, streaming):  # type: ignore[no-untyped-def]
+    if streaming:
+        stream(y, i, value)
+    else:
+        store(y, i, value)
+
+
 def _make_forward(name: str) -> Any:
-    """The kernel run(x, y, alpha) of one activation, on flat arrays; x may be y."""
+    """The kernel run(x, y, alpha, streaming) of one activation, on flat arrays; x may be y."""
     function = _FORWARD[name]
 
     @helper
-    def piece(task, x, y, alpha):  # type: ignore[no-untyped-def]
+    def piece(task, x, y, alpha, streaming):  # type: ignore[no-untyped-def]
         step = lanes(x)
         i, stop = task * PIECE, min((task + 1) * PIECE, x.size)
         alphas = splat_as(load_first(x, i, 0), alpha)
         while i + step <= stop:
-            store(y, i, function(load(x, i), alphas))
+            _put(y, i, function(load(x, i), alphas), streaming)
             i += step
         if i < stop:
             store_first(y, i, function(load_first(x, i, stop - i), alphas), stop - i)
 
-    def run(x, y, alpha):  # type: ignore[no-untyped-def]
-        parallel_for(piece, (x.size + PIECE - 1) // PIECE, (x, y, alpha))
+    def run(x, y, alpha, streaming):  # type: ignore[no-untyped-def]
+        parallel_for(piece, (x.size + PIECE - 1) // PIECE, (x, y, alpha, streaming))
 
     run.__qualname__ = f"{name}_forward"  # its name in the disk cache
     return kernel(run)
 
 
 def _make_backward(name: str) -> Any:
-    """The kernel run(gy, y, gx, alpha) of one activation, on flat arrays."""
+    """The kernel run(gy, y, gx, alpha, streaming) of one activation, on flat arrays."""
     function = _BACKWARD[name]
 
     @helper
-    def piece(task, gy, y, gx, alpha):  # type: ignore[no-untyped-def]
+    def piece(task, gy, y, gx, alpha, streaming):  # type: ignore[no-untyped-def]
         step = lanes(gy)
         i, stop = task * PIECE, min((task + 1) * PIECE, gy.size)
         alphas = splat_as(load_first(gy, i, 0), alpha)
         while i + step <= stop:
-            store(gx, i, function(load(gy, i), load(y, i), alphas))
+            _put(gx, i, function(load(gy, i), load(y, i), alphas), streaming)
             i += step
         if i < stop:
             left = stop - i
             store_first(gx, i, function(load_first(gy, i, left), load_first(y, i, left), alphas), left)
 
-    def run(gy, y, gx, alpha):  # type: ignore[no-untyped-def]
-        parallel_for(piece, (gy.size + PIECE - 1) // PIECE, (gy, y, gx, alpha))
+    def run(gy, y, gx, alpha, streaming):  # type: ignore[no-untyped-def]
+        parallel_for(piece, (gy.size + PIECE - 1) // PIECE, (gy, y, gx, alpha, streaming))
 
     run.__qualname__ = f"{name}_backward"
     return kernel(run)
@@ -160,21 +172,23 @@ _BACKWARD_KERNELS = {name: _make_backward(name) for name in _BACKWARD}
 def activation(x: Array, name: ActivationName, alpha: float = 0.0) -> Array:
     """x of any shape -> the same shape; NaN passes through."""
     y = buffers.empty(x.shape, x.dtype)
-    _FORWARD_KERNELS[name](x.reshape(-1), y.reshape(-1), float(alpha))
+    _FORWARD_KERNELS[name](x.reshape(-1), y.reshape(-1), float(alpha), 2 * y.nbytes > _STREAMING_BYTES)
     return y
 
 
 def activation_backward(gy: Array, y: Array, name: ActivationName, alpha: float = 0.0) -> Array:
     """gy and the activation's output y, of one shape -> gy times the derivative."""
     gx = buffers.empty(gy.shape, gy.dtype)
-    _BACKWARD_KERNELS[name](gy.reshape(-1), y.reshape(-1), gx.reshape(-1), float(alpha))
+    _BACKWARD_KERNELS[name](
+        gy.reshape(-1), y.reshape(-1), gx.reshape(-1), float(alpha), 3 * gx.nbytes > _STREAMING_BYTES
+    )
     return gx
 
 
 def activation_in_place(y: Array, name: ActivationName) -> None:
     """Apply an activation without option to a fresh contiguous array: the end of a product with an epilogue."""
     flat = y.reshape(-1)
-    _FORWARD_KERNELS[name](flat, flat, 0.0)
+    _FORWARD_KERNELS[name](flat, flat, 0.0, False)
 
 
 # ---------------------------------------------------------------------------------------------------- biases

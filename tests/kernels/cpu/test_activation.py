@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, get_args
 
 import numpy as np
@@ -87,3 +88,11 @@ def test_sums_are_the_same_bits_on_any_number_of_threads() -> None:
     gy, y = normal(3001, 47), normal(3001, 47, seed=1)
     assert_same_bits_on_any_number_of_threads(lambda: activation_bias_backward(gy, y, "relu"))
     assert_same_bits_on_any_number_of_threads(lambda: bias_grad(gy))
+
+
+def test_it_makes_no_difference_whether_outputs_are_written_past_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, gy = normal(20003), normal(20003, seed=1)
+    y, gx = activation(x, "relu"), activation_backward(gy, x, "relu")
+    monkeypatch.setattr(import_module("minicnn.kernels.cpu.activation"), "_STREAMING_BYTES", 1)
+    np.testing.assert_array_equal(activation(x, "relu"), y)
+    np.testing.assert_array_equal(activation_backward(gy, x, "relu"), gx)
