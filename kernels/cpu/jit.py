@@ -94,6 +94,10 @@ def _fingerprint() -> str:
 FINGERPRINT = _fingerprint()
 
 
+_known: set[tuple[str, int]] = set()
+"""Names and lines of all kernels of this process: what tells their files apart."""
+
+
 class KernelCache(_Cache):
     """Compiled overloads of one function, one file each. The interface is Numba's; see numba.core.caching."""
 
@@ -101,6 +105,12 @@ class KernelCache(_Cache):
         self._needs = needs
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
         self._line = function.__code__.co_firstlineno
+        if (self._name, self._line) in _known:
+            raise ValueError(
+                f"two kernels are named {self._name}, and would take each other's code from the cache. Give each that a "
+                "function makes its own __qualname__ before @kernel."
+            )
+        _known.add((self._name, self._line))
 
     @property
     def cache_path(self) -> str:

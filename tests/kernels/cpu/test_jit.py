@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,19 @@ def test_code_of_old_sources_is_removed_after_a_month(tmp_path: Path) -> None:
     os.utime(old, (0, 0))
     jit.remove_stale(current)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "recent"]
+
+
+def test_two_kernels_of_one_name_are_refused() -> None:
+    def make() -> Any:
+        @jit.kernel
+        def same(x):  # type: ignore[no-untyped-def]
+            x[0] = 1
+
+        return same
+
+    make()
+    with pytest.raises(ValueError, match="__qualname__"):
+        make()
 
 
 def test_the_cache_folder_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
