@@ -63,6 +63,7 @@ def exported(symbol: str, signature: Any) -> Callable[[Callable[..., Any]], Any]
 
     def decorate(function: Callable[..., Any]) -> Any:
         callback: Any = CFunc(function, sigutils.normalize_signature(signature), {}, dict(_EXPORT_OPTIONS))
+        function.__qualname__ = symbol
         callback._cache = KernelCache(function)
 
         @functools.cache
@@ -107,8 +108,8 @@ class KernelCache(_Cache):
         self._line = function.__code__.co_firstlineno
         if (self._name, self._line) in _known:
             raise ValueError(
-                f"two kernels are named {self._name}, and would take each other's code from the cache. Give each that a "
-                "function makes its own __qualname__ before @kernel."
+                f"two kernels are named {self._name}, and would take each other's code from the cache. Give each that "
+                "a function makes its own __qualname__ before @kernel."
             )
         _known.add((self._name, self._line))
 
