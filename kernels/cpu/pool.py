@@ -37,25 +37,45 @@ def _rows_of_a_task(numbers_of_a_row: int) -> int:
 
 
 @helper
+def _better(x, i, count, pixel, best, index):  # type: ignore[no-untyped-def]
+    """The larger of x[i:] and the best so far, and its index; the first NaN is never given up."""
+    value = read(x, i, count)
+    wins = greater_or_nan(value, best) & (best == best)
+    return select(wins, value, best), select(wins, splat_index(best, pixel), index)
+
+
+@helper
 def max_of_window(x, image, w, c, top, bottom, left, right, y, where, out):  # type: ignore[no-untyped-def]
     """The largest of pixels [top, bottom) x [left, right) for all channels, to y[out:] and where[out:].
 
     x, y, where flat; `image` is where the image starts in x.
     """
     step = lanes(x)
-    for channel in range(0, c, step):
+    first = top * w + left
+    channel = 0
+    while channel + 2 * step <= c:  # two vectors at once: the one is compared while the other's result is awaited
+        best0 = read(x, image + first * c + channel, step)
+        best1 = read(x, image + first * c + channel + step, step)
+        index0 = index1 = splat_index(best0, first)
+        for row in range(top, bottom):
+            for pixel in range(row * w + left, row * w + right):
+                best0, index0 = _better(x, image + pixel * c + channel, step, pixel, best0, index0)
+                best1, index1 = _better(x, image + pixel * c + channel + step, step, pixel, best1, index1)
+        write(y, out + channel, best0, step)
+        write(y, out + channel + step, best1, step)
+        store_index(where, out + channel, index0, step)
+        store_index(where, out + channel + step, index1, step)
+        channel += 2 * step
+    while channel < c:
         count = min(step, c - channel)
-        first = top * w + left
         best = read(x, image + first * c + channel, count)
         index = splat_index(best, first)
         for row in range(top, bottom):
             for pixel in range(row * w + left, row * w + right):
-                value = read(x, image + pixel * c + channel, count)
-                wins = greater_or_nan(value, best) & (best == best)  # the first NaN is never given up
-                best = select(wins, value, best)
-                index = select(wins, splat_index(best, pixel), index)
+                best, index = _better(x, image + pixel * c + channel, count, pixel, best, index)
         write(y, out + channel, best, count)
         store_index(where, out + channel, index, count)
+        channel += step
 
 
 @helper
