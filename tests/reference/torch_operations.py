@@ -99,6 +99,21 @@ def max_pool2d(x: Any, window: Any, strides: Any = None, padding: Any = "valid",
     return nhwc(T.max_pool2d(padded(nchw(x), padding, k, s, value=-np.inf), k, s, ceil_mode=ceil_mode))
 
 
+def conv2d_max_pool2d(
+    x: Any,
+    w: Any,
+    b: Any,
+    window: Any,
+    pool_strides: Any = None,
+    pool_padding: Any = "valid",
+    activation: str | None = None,
+    **options: Any,
+) -> Any:
+    y = conv2d(x, w, b, **options)
+    y = y if activation is None else getattr(torch, activation)(y)
+    return max_pool2d(y, window, pool_strides, pool_padding)
+
+
 def avg_pool2d(
     x: Any,
     window: Any,
@@ -205,6 +220,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "conv2d of 1x1": conv2d,
     "conv2d of one channel": conv2d,
     "conv2d of 17 channels": conv2d,
+    "conv2d_max_pool2d": conv2d_max_pool2d,
     "conv2d_input_grad": conv2d_input_grad,
     "conv2d_weight_grad": conv2d_weight_grad,
     "depthwise_conv2d": depthwise_conv2d,

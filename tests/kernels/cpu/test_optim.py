@@ -117,3 +117,10 @@ def test_a_nan_gradient_makes_a_nan_parameter_and_no_other() -> None:
 
 def test_a_step_is_the_same_bits_on_any_number_of_threads() -> None:
     assert_same_bits_on_any_number_of_threads(lambda: run(optim, "adam", drawn("adam")))
+
+
+def test_gradients_that_numpy_made_scalars_of_are_taken() -> None:
+    parameter, gradient = np.array(2.0), np.array(0.5) * 2
+    assert not isinstance(gradient, np.ndarray)
+    optim.sgd_step([parameter, normal(3)], [gradient, normal(3)], None, 0.1, 0.0, False)
+    assert parameter == 1.9
