@@ -9,6 +9,8 @@ after the other.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
@@ -16,7 +18,7 @@ from minicnn.kernels.cpu import buffers
 from minicnn.kernels.cpu.activation import activation_in_place
 from minicnn.kernels.cpu.conv import CLAMPS, conv2d, is_direct
 from minicnn.kernels.cpu.gather import (
-    Axis,
+    Plan,
     block_input,
     block_size,
     block_start,
@@ -30,7 +32,7 @@ from minicnn.kernels.cpu.gather import (
 )
 from minicnn.kernels.cpu.jit import helper
 from minicnn.kernels.cpu.microkernel import matrix_kernel, panel_columns
-from minicnn.kernels.cpu.panels import forward_panels
+from minicnn.kernels.cpu.panels import Packing, forward_packing, pack
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
 from minicnn.kernels.cpu.pool import max_of_window, max_pool2d
 
@@ -49,48 +51,59 @@ def conv2d_max_pool2d(
     pool_padding: Padding2D,
 ) -> tuple[Array, Array]:
     """x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or None -> y and where (int32), both (N, PH, PW, F)."""
-    rows = forward_axis(x.shape[1], w.shape[0], strides[0], padding[0], dilation[0])
-    columns = forward_axis(x.shape[2], w.shape[1], strides[1], padding[1], dilation[1])
     tiled = window == pool_strides and pool_padding == ((0, 0), (0, 0))
     if not (tiled and is_direct(x, w, strides, padding, dilation, groups)):
         y = conv2d(x, w, b, strides, padding, dilation, groups, activation)
         return max_pool2d(y, window, pool_strides, pool_padding)
-    return _conv_pool(x, w, b, rows, columns, groups, activation, window)
+    return _conv_pool(x, w, b, (strides, padding, dilation), groups, activation, window)
 
 
 def _conv_pool(
     x: Array,
     w: Array,
     b: Array | None,
-    rows: Axis,
-    columns: Axis,
+    geometry: tuple[Pair, Padding2D, Pair],
     groups: int,
     activation: EpilogueName | None,
     window: Pair,
 ) -> tuple[Array, Array]:
     """The one way: windows side by side, in a direct convolution."""
-    n, f = x.shape[0], w.shape[3]
-    pooled_rows = rows.positions // window[0]
-    covered = rows._replace(positions=pooled_rows * window[0])
-    y = buffers.empty((n, pooled_rows, columns.positions // window[1], f), x.dtype)
+    char, f = x.dtype.char, w.shape[3]
+    size, packing, plan = _plan(x.shape, w.shape, *geometry, groups, window, char)
+    y = buffers.empty((x.shape[0], *size, f), x.dtype)
     where = buffers.empty(y.shape, np.int32)
     if not y.size:
         return y, where
-    plan = plan_gather(
-        covered, columns, x.shape, f, groups, columns.positions, covered.positions * columns.positions,
-        panel_columns(x.dtype), multiple=window[0], may_stream=False,
-    )  # fmt: skip
     tasks = min(get_num_threads(), plan.blocks)
     low, high = CLAMPS.get(activation, CLAMPS[None])
     _pooled_gather(
-        tasks, x.reshape(-1), forward_panels(w, groups), zeros(f, x.dtype) if b is None else b, y.reshape(-1),
+        tasks, x.reshape(-1), pack(packing, w), zeros(f, char) if b is None else b, y.reshape(-1),
         where.reshape(-1), buffers.empty((tasks * plan.scratch,), x.dtype),
         buffers.empty((tasks * plan.row_offsets.size * f,), x.dtype), *window, plan.numbers,
-        plan.row_offsets, plan.out_offsets, plan.term_offsets, limits(low, high, x.dtype),
+        plan.row_offsets, plan.out_offsets, plan.term_offsets, limits(low, high, char),
     )  # fmt: skip
     if activation is not None and activation not in CLAMPS:
         activation_in_place(y, activation)  # they all rise, so the largest number stays the largest
     return y, where
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    x_shape: tuple[int, int, int, int], w_shape: tuple[int, int, int, int], strides: Pair, padding: Padding2D,
+    dilation: Pair, groups: int, window: Pair, dtype: str,
+) -> tuple[Pair, Packing, Plan]:  # fmt: skip
+    """(PH, PW), how w becomes panels, and the blocks: of whole windows."""
+    rows, columns = (
+        forward_axis(x_shape[axis + 1], w_shape[axis], strides[axis], padding[axis], dilation[axis]) for axis in (0, 1)
+    )
+    size = rows.positions // window[0], columns.positions // window[1]
+    covered = rows._replace(positions=size[0] * window[0])
+    packing = forward_packing(w_shape, groups, panel_columns(dtype))
+    plan = plan_gather(
+        covered, columns, x_shape, w_shape[3], groups, columns.positions, covered.positions * columns.positions,
+        packing.panel, multiple=window[0], may_stream=False,
+    )  # fmt: skip
+    return size, packing, plan
 
 
 @helper

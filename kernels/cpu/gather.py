@@ -75,7 +75,6 @@ class Phase(NamedTuple):
     window: tuple[int, ...]
 
 
-@lru_cache(maxsize=256)
 def input_grad_phases(size: int, window: int, stride: int, padding: Pair, dilation: int) -> list[Phase]:
     """The axes on which gx is computed from gy; a phase that no tap reaches has an empty window.
 
@@ -136,7 +135,6 @@ def even_share(positions: int) -> int:
     return -(-positions // max(1, -(-positions // share)))
 
 
-@lru_cache(maxsize=1024)
 def plan_gather(
     rows: Axis, columns: Axis, x_shape: tuple[int, int, int, int], filters: int, groups: int, out_width: int,
     out_pixels: int, panel: int, block_positions: int | None = None, multiple: int = 1, may_stream: bool = True,
@@ -332,12 +330,12 @@ def block_gather(plan: Plan, x: Array, panels: Array, bias: Array, out: Array, l
 
 
 @lru_cache(maxsize=64)
-def limits(low: float, high: float, dtype: Any) -> np.ndarray[Any, Any]:
+def limits(low: float, high: float, dtype: str) -> np.ndarray[Any, Any]:
     """What sums are held between at their end, and before that (in nothing), as compiled code takes it."""
     return np.array([low, high, -np.inf, np.inf], dtype)
 
 
 @lru_cache(maxsize=256)
-def zeros(count: int, dtype: Any) -> np.ndarray[Any, Any]:
+def zeros(count: int, dtype: str) -> np.ndarray[Any, Any]:
     """What is added to sums that have no bias."""
     return np.zeros(count, dtype)

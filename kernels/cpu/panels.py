@@ -6,15 +6,13 @@ terms are the filters and the columns the channels, read from the same w by tran
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minicnn.kernels.contract import Array
 from minicnn.kernels.cpu import buffers
 from minicnn.kernels.cpu.jit import helper, kernel
-from minicnn.kernels.cpu.microkernel import panel_columns
 from minicnn.kernels.cpu.packing import pack_panel, pack_panel_transposed
 from minicnn.kernels.cpu.parallel import parallel_for
 
@@ -40,32 +38,46 @@ def _pack(tasks, w, target, starts, stride, group_step, panel_step, terms_a_tap,
     parallel_for(_pack_task, tasks, arguments)
 
 
-def forward_panels(w: Array, groups: int) -> Array:
-    """Panels for a convolution: w (KH, KW, C/G, F) -> [G][panels][KH, KW, C/G][panel columns], flat."""
-    kh, kw, c, f = w.shape
-    panel, columns = panel_columns(w.dtype), f // groups
+class Packing(NamedTuple):
+    """How weights of a shape become panels."""
+
+    tasks: int  # each packs the rows of one tap in one panel
+    size: int  # numbers of all panels
+    starts: np.ndarray[Any, Any]  # where each tap's weights start
+    stride: int  # from a row of weights to the next
+    group_step: int
+    panel_step: int
+    terms_a_tap: int
+    columns: int  # of a group
+    panel: int
+    transposed: bool
+
+
+def pack(packing: Packing, w: Array) -> Array:
+    """The panels, flat."""
+    target = buffers.empty((packing.size,), w.dtype)
+    _pack(
+        packing.tasks, w.reshape(-1), target, packing.starts, packing.stride, packing.group_step, packing.panel_step,
+        packing.terms_a_tap, packing.columns, packing.panel, packing.transposed,
+    )  # fmt: skip
+    return target
+
+
+def forward_packing(w_shape: tuple[int, int, int, int], groups: int, panel: int) -> Packing:
+    """For a convolution: w (KH, KW, C/G, F) -> [G][panels][KH, KW, C/G][panel columns]."""
+    kh, kw, c, f = w_shape
+    columns = f // groups
     tasks = groups * -(-columns // panel) * kh * kw
-    target = buffers.empty((tasks * c * panel,), w.dtype)
-    _pack(tasks, w.reshape(-1), target, _tap_starts(kh * kw, c * f), f, columns, panel, c, columns, panel, False)
-    return target
+    starts = np.arange(kh * kw, dtype=np.int64) * (c * f)
+    return Packing(tasks, tasks * c * panel, starts, f, columns, panel, c, columns, panel, False)
 
 
-def input_grad_panels(w: Array, groups: int, elements: tuple[int, ...]) -> Array:
-    """Panels for elements k * KW + l of the window, one phase of an input gradient: terms filters, columns channels."""
-    _, _, c, f = w.shape
-    panel, terms = panel_columns(w.dtype), f // groups
+def input_grad_packing(
+    w_shape: tuple[int, int, int, int], groups: int, elements: tuple[int, ...], panel: int
+) -> Packing:
+    """For elements k * KW + l of the window, one phase of an input gradient: terms are filters, columns channels."""
+    _, _, c, f = w_shape
+    terms = f // groups
     tasks = groups * -(-c // panel) * len(elements)
-    target = buffers.empty((tasks * terms * panel,), w.dtype)
-    starts = _element_starts(elements, c * f)
-    _pack(tasks, w.reshape(-1), target, starts, f, terms, panel * f, terms, c, panel, True)
-    return target
-
-
-@lru_cache(maxsize=256)
-def _tap_starts(taps: int, step: int) -> np.ndarray[Any, Any]:
-    return np.arange(taps, dtype=np.int64) * step
-
-
-@lru_cache(maxsize=1024)
-def _element_starts(elements: tuple[int, ...], step: int) -> np.ndarray[Any, Any]:
-    return np.array(elements, np.int64) * step
+    starts = np.array(elements, np.int64) * (c * f)
+    return Packing(tasks, tasks * terms * panel, starts, f, terms, panel * f, terms, c, panel, True)

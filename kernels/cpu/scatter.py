@@ -18,7 +18,7 @@ from minicnn.kernels.cpu import buffers
 from minicnn.kernels.cpu.gather import TERMS, limits, zeros
 from minicnn.kernels.cpu.jit import helper
 from minicnn.kernels.cpu.microkernel import Product, matrix_kernel, multiply_panel, panel_columns
-from minicnn.kernels.cpu.panels import input_grad_panels
+from minicnn.kernels.cpu.panels import Packing, input_grad_packing, pack
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
 from minicnn.kernels.cpu.simd import address, lanes, load_first, store_first
 
@@ -122,34 +122,26 @@ def scatter_input_grad(
     gy: Array, w: Array, input_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair
 ) -> Array:
     """gy (N, OH, OW, F), w (KH, KW, C, F), input_size (H, W) -> (N, H, W, C)."""
-    kh, kw, c, f = w.shape
-    gx = buffers.empty((gy.shape[0], *input_size, c), gy.dtype)
-    panel = panel_columns(gy.dtype)
-    sizes, offsets = _plan(gy.shape, (kh, kw, c), input_size, strides, padding, dilation, panel)
-    panels = input_grad_panels(w.reshape(1, 1, kh * kw * c, f), 1, (0,))
+    char = gy.dtype.char
+    gx = buffers.empty((gy.shape[0], *input_size, w.shape[2]), gy.dtype)
+    packing, sizes, offsets, cols_size = _plan(gy.shape, w.shape[:3], input_size, strides, padding, dilation, char)
     tasks = min(get_num_threads(), gy.shape[0])
-    cols = buffers.empty((tasks * (offsets.size - f) // 2 * kh * kw * c,), gy.dtype)
     _scatter(
-        tasks,
-        gy.reshape(-1),
-        panels,
-        gx.reshape(-1),
-        cols,
-        zeros(panel, gy.dtype),
-        offsets,
-        sizes,
-        limits(-np.inf, np.inf, gy.dtype),
-    )
+        tasks, gy.reshape(-1), pack(packing, w), gx.reshape(-1), buffers.empty((tasks * cols_size,), gy.dtype),
+        zeros(packing.panel, char), offsets, sizes, limits(-np.inf, np.inf, char),
+    )  # fmt: skip
     return gx
 
 
 @lru_cache(maxsize=256)
 def _plan(
     gy_shape: tuple[int, int, int, int], window: tuple[int, int, int], input_size: Pair, strides: Pair,
-    padding: Padding2D, dilation: Pair, panel: int,
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:  # fmt: skip
-    """Sizes; and offsets of a block's pixels in gy, of their rows in cols, and of a pixel's filters, in one table."""
+    padding: Padding2D, dilation: Pair, dtype: str,
+) -> tuple[Packing, np.ndarray[Any, Any], np.ndarray[Any, Any], int]:  # fmt: skip
+    """How w becomes panels; Sizes; one table of offsets, of a block's pixels in gy, of their rows in cols, and of a
+    pixel's filters; numbers of cols."""
     n, oh, ow, f = gy_shape
+    panel = panel_columns(dtype)
     block_rows = min(oh, max(1, BLOCK_PIXELS // ow))
     sizes = Sizes(
         n,
@@ -169,4 +161,5 @@ def _plan(
     positions = np.arange(block_rows * ow)
     patch = window[0] * window[1] * window[2]
     offsets = np.concatenate([positions * f, positions * patch, np.arange(f)])
-    return np.array(sizes, np.int64), offsets.astype(np.int64)
+    packing = input_grad_packing((1, 1, patch, f), 1, (0,), panel)
+    return packing, np.array(sizes, np.int64), offsets.astype(np.int64), positions.size * patch

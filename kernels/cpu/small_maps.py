@@ -12,7 +12,6 @@ where it meets a pixel.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +42,6 @@ class TapPlan(NamedTuple):
     positions: np.ndarray[Any, Any]  # of all positions of one image, behind its start
 
 
-@lru_cache(maxsize=1024)
 def wastes_products(rows: Axis, columns: Axis, size: tuple[int, int], channels: int) -> bool:
     """Whether a gather over a map of this size multiplies many zeros, with channels enough to go tap by tap."""
     if channels < 16:
@@ -58,7 +56,6 @@ def _positions(axis: Axis, tap: int, size: int) -> list[int]:
     return [q for q in range(axis.positions) if 0 <= q * axis.step + axis.first + tap < size]
 
 
-@lru_cache(maxsize=256)
 def plan_taps(
     rows: Axis, columns: Axis, x_shape: tuple[int, int, int, int], filters: int, groups: int, out_width: int,
     out_pixels: int,
@@ -184,7 +181,6 @@ class GradPlan(NamedTuple):
     rows: np.ndarray[Any, Any]  # where they go
 
 
-@lru_cache(maxsize=256)
 def plan_grad(rows: Axis, columns: Axis, x_shape: tuple[int, int, int, int], filters: int, groups: int) -> GradPlan:
     """Tables for x (N, H, W, C) and gy (N, OH, OW, F)."""
     n, h, w, c = x_shape
@@ -241,11 +237,10 @@ def _tap_weight_grad(  # type: ignore[no-untyped-def]
 
 
 def tap_weight_grad(
-    rows: Axis, columns: Axis, x: Array, gy: Array, kernel_size: Pair, groups: int, limits: Array, panel: int
+    plan: GradPlan, x: Array, gy: Array, kernel_size: Pair, groups: int, limits: Array, panel: int
 ) -> Array:
     """x (N, H, W, C), gy (N, OH, OW, F) -> (KH, KW, C/G, F)."""
     filters = gy.shape[3]
-    plan = plan_grad(rows, columns, x.shape, filters, groups)
     out = buffers.empty((*kernel_size, x.shape[3] // groups, filters), x.dtype)
     tasks = kernel_size[0] * kernel_size[1] * groups * -(-(filters // groups) // panel)
     scratch = buffers.empty((tasks * TERMS * panel,), x.dtype)

@@ -18,6 +18,7 @@ import numpy as np
 from minicnn.kernels.contract import Array, Padding2D, Pair
 from minicnn.kernels.cpu import buffers
 from minicnn.kernels.cpu.gather import (
+    Plan,
     block_input,
     block_size,
     block_start,
@@ -32,7 +33,7 @@ from minicnn.kernels.cpu.microkernel import ROWS, Product, matrix_kernel, multip
 from minicnn.kernels.cpu.packing import pack_panel
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
 from minicnn.kernels.cpu.simd import address, lanes
-from minicnn.kernels.cpu.small_maps import tap_weight_grad, wastes_products
+from minicnn.kernels.cpu.small_maps import GradPlan, plan_grad, tap_weight_grad, wastes_products
 
 BLOCK_PIXELS = 128
 """Pixels of a block, about: 64 filters of them fill two thirds of the first-level cache."""
@@ -111,18 +112,11 @@ def direct_weight_grad(
     x: Array, gy: Array, kernel_size: Pair, strides: Pair, padding: Padding2D, dilation: Pair, groups: int
 ) -> Array:
     """x (N, H, W, C), gy (N, OH, OW, F), kernel_size (KH, KW) -> (KH, KW, C/G, F)."""
-    f, panel = gy.shape[3], panel_columns(x.dtype)
-    rows, columns = (
-        forward_axis(x.shape[axis + 1], kernel_size[axis], strides[axis], padding[axis], dilation[axis])
-        for axis in (0, 1)
-    )
-    pixels = x.shape[0] * rows.positions * columns.positions
-    if wastes_products(rows, columns, x.shape[1:3], x.shape[3] // groups) and 0 < pixels <= TABLED_PIXELS:
-        unlimited = limits(-np.inf, np.inf, x.dtype)
-        return tap_weight_grad(rows, columns, x, gy, kernel_size, groups, unlimited, panel)
-    plan = plan_gather(
-        rows, columns, x.shape, f, groups, columns.positions, rows.positions * columns.positions, panel, BLOCK_PIXELS
-    )
+    f, char = gy.shape[3], x.dtype.char
+    unlimited = limits(-np.inf, np.inf, char)
+    panel, plan = _plan(x.shape, kernel_size, f, strides, padding, dilation, groups, char)
+    if isinstance(plan, GradPlan):
+        return tap_weight_grad(plan, x, gy, kernel_size, groups, unlimited, panel)
     terms = plan.term_offsets.size
     out = buffers.empty((*kernel_size, x.shape[3] // groups, f), x.dtype)
     slices = max(1, min(SLICES, plan.blocks // BLOCKS_A_SLICE, SLICES_BYTES // out.nbytes))
@@ -133,9 +127,26 @@ def direct_weight_grad(
         slices, parts, x.reshape(-1), gy.reshape(-1), sums, out.reshape(-1), _row_starts(terms, f),
         buffers.empty((slices * parts * plan.scratch,), x.dtype),
         buffers.empty((slices * parts * positions * panel,), x.dtype), plan.numbers, plan.row_offsets,
-        plan.term_offsets, limits(-np.inf, np.inf, x.dtype),
+        plan.term_offsets, unlimited,
     )  # fmt: skip
     return out
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    x_shape: tuple[int, int, int, int], kernel_size: Pair, filters: int, strides: Pair, padding: Padding2D,
+    dilation: Pair, groups: int, dtype: str,
+) -> tuple[int, Plan | GradPlan]:  # fmt: skip
+    """Columns of a panel, and the way: block by block, or tap by tap where most of a small map is border."""
+    rows, columns = (
+        forward_axis(x_shape[axis + 1], kernel_size[axis], strides[axis], padding[axis], dilation[axis])
+        for axis in (0, 1)
+    )
+    panel, outputs = panel_columns(dtype), rows.positions * columns.positions
+    if wastes_products(rows, columns, x_shape[1:3], x_shape[3] // groups) and 0 < x_shape[0] * outputs <= TABLED_PIXELS:
+        return panel, plan_grad(rows, columns, x_shape, filters, groups)
+    plan = plan_gather(rows, columns, x_shape, filters, groups, columns.positions, outputs, panel, BLOCK_PIXELS)
+    return panel, plan
 
 
 @lru_cache(maxsize=256)

@@ -60,7 +60,10 @@ class Sum(Function):
 
     def forward(self, x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Array:
         self.options = {"shape": x.shape, "axes": axes, "keepdim": keepdim, "divisor": divisor}
-        y = x.sum(axis=axes, keepdims=keepdim)
+        if axes == tuple(range(x.ndim - 1)) and x.ndim > 1 and x.dtype.kind == "f" and x.flags.carray:
+            y = self.kernels.bias_grad(x).reshape(_kept(x.shape, axes) if keepdim else x.shape[-1:])
+        else:
+            y = x.sum(axis=axes, keepdims=keepdim)
         return y if divisor == 1 else y / divisor
 
     def backward(self, gy: Tensor) -> Any:
