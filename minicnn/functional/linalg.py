@@ -41,8 +41,18 @@ class MatMul(Function):
 
 
 def _product(a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool) -> Tensor:
+    a, transpose_a = _as_stored(a, transpose_a)
+    b, transpose_b = _as_stored(b, transpose_b)
     a, b = as_kernel_input(a, "matmul: a"), as_kernel_input(b, "matmul: b")
     return MatMul.apply(a, b, transpose_a, transpose_b)
+
+
+def _as_stored(x: Tensor, transposed: bool) -> tuple[Tensor, bool]:
+    """A transposed view, such as w.T, as the matrix that lies in memory: the kernel transposes for nothing."""
+    data = x.data
+    if data.ndim > 1 and not data.flags.c_contiguous and data.swapaxes(-1, -2).flags.carray:
+        return x.transpose(-1, -2), not transposed
+    return x, transposed
 
 
 def matmul(a: Operand, b: Operand) -> Tensor:
