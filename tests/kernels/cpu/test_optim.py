@@ -100,7 +100,7 @@ def test_parameters_of_several_dtypes_take_one_step() -> None:
 
 
 def test_no_parameters_are_no_work() -> None:
-    optim.sgd_step([], [], None, 0.1, 0.0, False)
+    assert optim.sgd_step([], [], None, 0.1, 0.0, False) is None
 
 
 def test_lists_of_different_lengths_are_refused() -> None:
