@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def module(file: str, dtype: Any = None, **defines: Any) -> Module:
     return _module(file, tuple(sorted((name, str(value)) for name, value in defines.items())), cp.cuda.Device().id)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module(file: str, defines: tuple[tuple[str, str], ...], device: int) -> Module:
     """`device` is a part of the key only: compiled code belongs to the device that was current."""
     allowed = allowed_defines(file)
