@@ -19,8 +19,6 @@ THREADS = 256
 _MOST_BLOCKS = 1 << 14
 """More blocks than a device holds at once, many times over: kernels with a grid-stride loop need no more."""
 
-_SHARED_WITHOUT_ASKING = 48 * 1024
-
 
 def blocks_for(count: int, threads: int = THREADS) -> tuple[int]:
     """The grid of a kernel that takes `count` elements, one a thread, in a grid-stride loop."""
@@ -39,7 +37,7 @@ class Kernel:
     def __init__(self, name: str, function: Any, parameters: Sequence[Parameter]) -> None:
         self.name, self.parameters = name, tuple(parameters)
         self._function = function
-        self._shared_allowed = _SHARED_WITHOUT_ASKING
+        self._shared_allowed = 0
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...] | int, *arguments: Any, shared: int = 0) -> None:
         if len(arguments) != len(self.parameters):

@@ -40,3 +40,13 @@ def why_unavailable() -> str | None:
     except Exception as error:  # a driver that does not fit raises errors of CuPy's own kinds
         return f"CuPy {cp.__version__} cannot use the CUDA driver: {error}"
     return f"CuPy {cp.__version__} finds no CUDA device"
+
+
+def describe_devices() -> list[str]:
+    """Name, architecture and memory of every device: "NVIDIA H200, sm_90, 140 GiB"."""
+    described = []
+    for number in range(cp.cuda.runtime.getDeviceCount()):
+        found = cp.cuda.runtime.getDeviceProperties(number)
+        architecture = f"sm_{found['major']}{found['minor']}"
+        described.append(f"{found['name'].decode()}, {architecture}, {found['totalGlobalMem'] / 2**30:.0f} GiB")
+    return described
