@@ -78,10 +78,8 @@ def _same_dtype(dtype: np.dtype[Any], wanted: str) -> bool:
 def _by_value(
     where: str, parameter: Parameter, argument: Any, device_memory: DeviceMemory
 ) -> ctypes.Array[ctypes.c_char]:
-    if parameter.dtype == "struct":
-        data = _struct_bytes(where, argument)
-    else:
-        data = _scalar_bytes(where, parameter, argument)
+    is_struct = parameter.dtype == "struct"
+    data = _struct_bytes(where, argument) if is_struct else _scalar_bytes(where, parameter, argument)
     if len(data) != parameter.size:
         raise LaunchError(f"{where}: the kernel takes {parameter.size} bytes. Received: {len(data)}")
     return ctypes.create_string_buffer(data, max(len(data), 8))

@@ -83,7 +83,7 @@ def cache_folder() -> Path:
 
 
 def list_kernels(code: str, options: Sequence[str] = ()) -> dict[str, str]:
-    """Kernels that are no templates, in the order of the text: name -> what its __launch_bounds__ says ("" for none)."""
+    """Kernels that are no templates, as the text orders them: name -> what its __launch_bounds__ says, "" for none."""
     with tempfile.TemporaryDirectory() as scratch:
         return _list_kernels(Path(scratch), code, [*_FLAGS, *_TARGET, *_translated(options)])
 
