@@ -4,8 +4,55 @@
 """
 
 from minicnn.kernels.gpu.activation import activation, activation_backward
+from minicnn.kernels.gpu.bias import activation_bias_backward, bias_grad
+from minicnn.kernels.gpu.dense import dense, matmul
+from minicnn.kernels.gpu.im2col import col2im, im2col
+from minicnn.kernels.gpu.optim import (
+    adadelta_step,
+    adagrad_step,
+    adam_step,
+    adamax_step,
+    nadam_step,
+    rmsprop_step,
+    sgd_step,
+)
+from minicnn.kernels.gpu.pool import (
+    adaptive_max_pool2d,
+    avg_pool2d,
+    avg_pool2d_backward,
+    gather2d,
+    max_pool2d,
+    scatter2d,
+)
+from minicnn.kernels.gpu.random import dropout, philox_words
+from minicnn.kernels.gpu.softmax import log_softmax, softmax, softmax_cross_entropy, softmax_cross_entropy_backward
 
 __all__ = [
     "activation",
     "activation_backward",
+    "activation_bias_backward",
+    "adadelta_step",
+    "adagrad_step",
+    "adam_step",
+    "adamax_step",
+    "adaptive_max_pool2d",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "bias_grad",
+    "col2im",
+    "dense",
+    "dropout",
+    "gather2d",
+    "im2col",
+    "log_softmax",
+    "matmul",
+    "max_pool2d",
+    "nadam_step",
+    "philox_words",
+    "rmsprop_step",
+    "scatter2d",
+    "sgd_step",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
 ]
