@@ -14,7 +14,7 @@ import numpy as np
 from tests.gpu.standin.errors import CAPTURE_IMPLICIT, CAPTURE_UNSUPPORTED, CUDARuntimeError
 
 if TYPE_CHECKING:
-    from tests.gpu.standin.array import ndarray
+    from tests.gpu.standin.device_array import ndarray
     from tests.gpu.standin.memory import Allocation
 
 
@@ -76,7 +76,7 @@ def host(value: Any) -> Any:
 
     Raises TypeError, in CuPy's words, for a NumPy array.
     """
-    from tests.gpu.standin.array import ndarray
+    from tests.gpu.standin.device_array import ndarray
 
     if isinstance(value, ndarray):
         return value._host
@@ -95,7 +95,7 @@ def _plain_index(value: Any) -> Any:
 
 def arrays_in(*values: Any) -> list[ndarray]:
     """All device arrays among the values, also within lists and tuples."""
-    from tests.gpu.standin.array import ndarray
+    from tests.gpu.standin.device_array import ndarray
 
     found: list[ndarray] = []
     for value in values:
@@ -108,7 +108,7 @@ def arrays_in(*values: Any) -> list[ndarray]:
 
 def evaluate(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The NumPy function on device arrays: a device array (or several), new or, where NumPy makes a view, a view."""
-    from tests.gpu.standin.array import adopt
+    from tests.gpu.standin.device_array import adopt
 
     plain = [host(arg) for arg in args]
     named = {name: host(value) for name, value in kwargs.items()}

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.gpu.standin import cuda as _cuda
+from tests.gpu.standin import cuda_names as _cuda
 from tests.gpu.standin import memory, record, routines
-from tests.gpu.standin.array import ndarray
+from tests.gpu.standin.device_array import ndarray
 from tests.gpu.standin.raw import RawModule
 
 

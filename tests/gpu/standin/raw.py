@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.gpu import emulator
-from tests.gpu.standin.array import ndarray
+from tests.gpu.standin.device_array import ndarray
 from tests.gpu.standin.errors import StandinError
 from tests.gpu.standin.execution import capture_of
 from tests.gpu.standin.memory import MemoryPointer

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tests.gpu.standin import array as arrays
-from tests.gpu.standin.array import asarray as _asarray
-from tests.gpu.standin.array import ndarray
+from tests.gpu.standin import device_array as arrays
+from tests.gpu.standin.device_array import asarray as _asarray
+from tests.gpu.standin.device_array import ndarray
 from tests.gpu.standin.execution import evaluate, execute_into, host, synchronizes
+from tests.gpu.standin.names import CONSTANTS, FUNCTIONS, UFUNCS
 from tests.gpu.standin.record import note_call, recorded
 
 functions: dict[str, Callable[..., Any]] = {}
@@ -117,11 +118,10 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> nd
     return evaluate(lambda: np.arange(0 if stop is None else start, start if stop is None else stop, step, dtype))
 
 
-# --------------------------------------------------------------------------------------------------- the like of NumPy's
+# --------------------------------------------------------------------------------------------------- as NumPy
 
 
 _SYNCHRONIZING = {"nonzero", "unique", "argwhere", "flatnonzero", "bincount"}  # the result's shape is on the device
-_AS_NUMPY = ["all", "allclose", "amax", "amin", "any", "argmax", "argmin", "argsort", "argwhere", "array_equal", "array_split", "average", "bincount", "broadcast_arrays", "broadcast_to", "clip", "column_stack", "concatenate", "count_nonzero", "cumprod", "cumsum", "diag", "diagonal", "diff", "dot", "einsum", "expand_dims", "eye", "flatnonzero", "flip", "fliplr", "flipud", "hstack", "identity", "inner", "interp", "isclose", "kron", "linspace", "max", "mean", "median", "min", "moveaxis", "nan_to_num", "ndim", "nonzero", "outer", "pad", "prod", "ravel", "repeat", "reshape", "roll", "rollaxis", "rot90", "searchsorted", "shape", "size", "sort", "split", "squeeze", "stack", "std", "sum", "swapaxes", "take", "take_along_axis", "tensordot", "tile", "trace", "transpose", "tri", "tril", "triu", "unique", "var", "vdot", "vstack", "where"]
 _NOT_ARRAYS = {"ndim", "shape", "size"}
 
 
@@ -145,7 +145,7 @@ def _like_numpy(name: str) -> Callable[..., Any]:
     return call
 
 
-functions.update({name: _like_numpy(name) for name in _AS_NUMPY})
+functions.update({name: _like_numpy(name) for name in FUNCTIONS})
 
 
 @_offered
@@ -190,14 +190,9 @@ class ufunc:
         return evaluate(lambda x: self._function.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims), array)
 
 
-_UFUNCS = ["abs", "absolute", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "bitwise_and", "bitwise_or", "bitwise_xor", "cbrt", "ceil", "copysign", "cos", "cosh", "deg2rad", "divide", "equal", "exp", "exp2", "expm1", "fabs", "floor", "floor_divide", "fmax", "fmin", "fmod", "greater", "greater_equal", "hypot", "invert", "isfinite", "isinf", "isnan", "left_shift", "less", "less_equal", "log", "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum", "mod", "multiply", "negative", "nextafter", "not_equal", "power", "rad2deg", "reciprocal", "remainder", "right_shift", "rint", "sign", "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "true_divide", "trunc"]
+ufuncs: dict[str, ufunc] = {name: ufunc(name) for name in UFUNCS}
 
-ufuncs: dict[str, ufunc] = {name: ufunc(name) for name in _UFUNCS}
-
-constants: dict[str, Any] = {
-    name: getattr(np, name)
-    for name in ["bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "complex64", "complex128", "dtype", "newaxis", "pi", "e", "inf", "nan", "result_type", "promote_types", "can_cast", "issubdtype", "isscalar", "integer", "floating", "number", "generic", "signedinteger", "unsignedinteger", "iinfo", "finfo", "intp", "broadcast_shapes"]
-}
+constants: dict[str, Any] = {name: getattr(np, name) for name in CONSTANTS}
 
 
 # --------------------------------------------------------------------------------------------------- linalg

@@ -1,7 +1,7 @@
 """The stand-in's ndarray: host memory behind a wall. As cupy.ndarray, and as strict.
 
-What differs from NumPy, here as in CuPy: it never mixes with NumPy's arrays; one element (`x[0]`, `x.sum()`) is an array
-of no axes, not a scalar; `float(x)`, `x.get()` and their like wait for the device.
+What differs from NumPy, here as in CuPy: it never mixes with NumPy's arrays; one element (`x[0]`, `x.sum()`) is an
+array of no axes, not a scalar; `float(x)`, `x.get()` and their like wait for the device.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from tests.gpu.standin import memory
 from tests.gpu.standin.errors import CAPTURE_UNSUPPORTED, CUDARuntimeError, StandinError
 from tests.gpu.standin.execution import StreamState, capture_of, evaluate, execute_into, host, synchronizes
+from tests.gpu.standin.names import METHODS
 from tests.gpu.standin.record import note_call, recorded
 
 _NO_CONVERSION = (
@@ -69,7 +70,7 @@ class ndarray:
 
     @property
     def device(self) -> Any:
-        from tests.gpu.standin.cuda import Device
+        from tests.gpu.standin.cuda_names import Device
 
         return Device(0)
 
@@ -238,12 +239,9 @@ def _install_operators() -> None:
         setattr(ndarray, f"__{name}__", lambda self, _f=function: evaluate(_f, self))
 
 
-_METHODS = ["all", "any", "argmax", "argmin", "argsort", "clip", "cumsum", "dot", "flatten", "max", "mean", "min", "nonzero", "prod", "ravel", "repeat", "round", "squeeze", "std", "sum", "swapaxes", "take", "transpose", "var", "diagonal", "trace"]
-
-
 def _install_methods() -> None:
     """The methods that NumPy's arrays have as well, with the same arguments."""
-    for name in _METHODS:
+    for name in METHODS:
 
         def method(self: ndarray, *args: Any, _name: str = name, **kwargs: Any) -> Any:
             note_call(f"ndarray.{_name}", (self, *args), kwargs)
@@ -322,7 +320,7 @@ def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
 
 
 def adopt(result: Any, inputs: list[ndarray]) -> tuple[ndarray, bool]:
-    """NumPy's result as a device array, and whether it is a view of one of the inputs; else it is copied to new memory."""
+    """NumPy's result as a device array, and whether it is a view of an input; else it is copied to new memory."""
     data = np.asarray(result)
     root = _root(data)
     for array in inputs:

@@ -285,7 +285,7 @@ def deviceSynchronize() -> None:
     execution.synchronizes("deviceSynchronize")
 
 
-# --------------------------------------------------------------------------------------------------- cuda.compiler, cuda.nvrtc
+# --------------------------------------------------------------------------------------- cuda.compiler, cuda.nvrtc
 
 
 class CompileException(Exception):
