@@ -1,0 +1,333 @@
+// Convolution forward and its input gradient in the arithmetic of the arrays, as products of matrices that are never
+// written out ("implicit GEMM").
+//
+// Forward. Row p of the matrix A is the patch under output pixel p, KH * KW * C/G numbers long; the matrix B is w as it
+// lies, (KH * KW * C/G, F). A block makes the product for a tile of pixels and filters (conv_tile.cuh) and reads the
+// patches straight from the image: a thread stands for one pixel of the tile, whose place in the image it works out
+// once; along the depth it walks from tap to tap, by additions alone. No division stands in the loop.
+//
+// Input gradient. Gathered, not scattered: an input pixel reads every output pixel that has read it, so nothing is
+// added from two sides and results are the same on every run. With a stride, the input pixels fall into sh * sw classes
+// by their place modulo the stride. All pixels of a class were read under the same taps, and over these taps the
+// gradient is an ordinary convolution of gy with stride 1. A block has pixels of one class and walks the taps of that
+// class only: none is wasted. Its two axes lie in shared memory, for all threads the same.
+//
+// Two forms of each: with channels that divide into packs of 16 bytes, and for any number of channels.
+// defines: REAL=float|double
+// minimum: sm_75
+#include "common.cuh"
+#include "conv_geometry.cuh"
+#include "conv_tile.cuh"
+
+typedef Tile<128, 128, 8, 8> Large;
+typedef Tile<128, 64, 8, 8> Medium;
+typedef Tile<64, 32, 16, 4> Small;
+constexpr int LARGE_BLOCKS = sizeof(real) == 4 ? 2 : 1;   // that share a multiprocessor: leaves each thread 128
+constexpr int MEDIUM_BLOCKS = sizeof(real) == 4 ? 3 : 2;  // or 168 registers, or 255 where they hold doubles
+
+// One axis of a gather: result pixel i reads, under tap t, source pixel i * stride + start + t * step.
+struct Axis {
+    int size;    // pixels of the result
+    int source;  // pixels of what is read
+    int stride, start, step, taps;
+    int first_tap, tap_stride;  // tap t is row first_tap + t * tap_stride of the kernel
+};
+
+__device__ __forceinline__ Axis forward_axis(int size, int source, int taps, int stride, int before, int dilation) {
+    return {size, source, stride, -before, dilation, taps, 0, 1};
+}
+
+// The input gradient's axis for the pixels `phase`, phase + stride, ...; output pixel o under tap t has read the pixel
+// o * stride - before + t * dilation. So a tap counts where phase + before - t * dilation divides by the stride: that
+// is every (stride / gcd(stride, dilation))th, if any.
+__device__ __forceinline__ Axis gradient_axis(int size, int source, int taps, int stride, int before, int dilation,
+                                              int phase) {
+    int every = 1;
+    while (every * dilation % stride != 0) ++every;
+    int first = 0;
+    while (first < every && (phase + before - first * dilation) % stride != 0) ++first;
+    const int count = first < every && first < taps ? (taps - first + every - 1) / every : 0;
+    return {(size - phase + stride - 1) / stride, source, 1, (phase + before - first * dilation) / stride,
+            -(every * dilation / stride), count, first, every};
+}
+
+// A walk along the depth: k = (row * taps across + column) * channels + channel.
+struct Tap {
+    int row, column, channel;
+
+    __device__ void advance(int count, int columns, int channels) {
+        channel += count;
+        while (channel >= channels) {
+            channel -= channels;
+            if (++column == columns) {
+                column = 0;
+                ++row;
+            }
+        }
+    }
+};
+
+// The matrix A: row = a pixel of the result, depth = (tap, channel). A thread has one row; WIDTH channels at a time.
+template <class T, int WIDTH>
+struct PatchRows {
+    static constexpr int STRIDE = T::THREADS / T::ROWS * WIDTH;
+    static constexpr int COUNT = T::DEPTH / STRIDE;
+
+    const Axis &down, &across;
+    int channels, pitch;  // of a group; of a pixel
+    int row0, column0;    // source pixel under the tap (0, 0)
+    const real* origin;   // where that pixel lies, or would
+    Tap tap;
+    Pack<WIDTH> held[COUNT];
+
+    // source (N, down.source, across.source, pitch) from the first channel of the group; `pixel` of `pixels`.
+    __device__ PatchRows(const real* source, const Axis& down, const Axis& across, int channels, int pitch, int pixel,
+                         int pixels)
+        : down(down), across(across), channels(channels), pitch(pitch), tap{0, 0, 0} {
+        pixel += threadIdx.x % T::ROWS;
+        const int line = pixel / across.size, image = line / down.size;
+        row0 = (line - image * down.size) * down.stride + down.start;
+        column0 = (pixel - line * across.size) * across.stride + across.start;
+        origin = source + (((long long)image * down.source + row0) * across.source + column0) * pitch;
+        if (pixel >= pixels) row0 = -(1 << 30);  // above every image
+        if (channels > 0) tap.advance(threadIdx.x / T::ROWS * WIDTH, across.taps, channels);
+    }
+
+    __device__ void fetch() {
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) {
+            const int row = tap.row * down.step, column = tap.column * across.step;
+            const bool inside = tap.row < down.taps && (unsigned)(row0 + row) < (unsigned)down.source &&
+                                (unsigned)(column0 + column) < (unsigned)across.source;
+            const long long offset = (long long)(row * across.source + column) * pitch + tap.channel;
+            held[i] = inside ? load_pack<WIDTH>(origin + offset) : Pack<WIDTH>{};
+            tap.advance(STRIDE, across.taps, channels);
+        }
+    }
+
+    // Turned: depth by depth, so that neighbouring threads, which have neighbouring rows, write neighbouring words.
+    __device__ void store(real (&buffer)[T::DEPTH][T::ROWS]) const {
+        const int row = threadIdx.x % T::ROWS, k = threadIdx.x / T::ROWS * WIDTH;
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i)
+#pragma unroll
+            for (int lane = 0; lane < WIDTH; ++lane) buffer[k + i * STRIDE + lane][row] = held[i].lane[lane];
+    }
+};
+
+// The matrix B of the input gradient: depth = (tap, filter), column = an input channel; w (KH, KW, C/G, F) is read along
+// its filters, and turned on the way to shared memory. A thread has one column.
+template <class T, int WIDTH>
+struct TurnedFilters {
+    static constexpr int STRIDE = T::THREADS / T::COLUMNS * WIDTH;
+    static constexpr int COUNT = T::DEPTH / STRIDE;
+
+    const real* source;
+    const Axis &down, &across;
+    const ConvGeometry& g;
+    int channels, filters;  // of a group
+    Tap tap;
+    bool inside;
+    Pack<WIDTH> held[COUNT];
+
+    __device__ TurnedFilters(const real* w, const ConvGeometry& g, const Axis& down, const Axis& across, int channel)
+        : down(down), across(across), g(g), channels(g.c / g.groups), filters(g.f / g.groups), tap{0, 0, 0} {
+        channel += threadIdx.x % T::COLUMNS;
+        inside = channel < channels;
+        source = w + (long long)channel * g.f;
+        if (filters > 0) tap.advance(threadIdx.x / T::COLUMNS * WIDTH, across.taps, filters);
+    }
+
+    __device__ void fetch() {
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) {
+            const int row = down.first_tap + tap.row * down.tap_stride;
+            const int column = across.first_tap + tap.column * across.tap_stride;
+            const real* address = source + (long long)((row * g.kw + column) * channels) * g.f + tap.channel;
+            held[i] = inside && tap.row < down.taps ? load_pack<WIDTH>(address) : Pack<WIDTH>{};
+            tap.advance(STRIDE, across.taps, filters);
+        }
+    }
+
+    __device__ void store(real (&buffer)[T::DEPTH][T::COLUMNS]) const {
+        const int column = threadIdx.x % T::COLUMNS, k = threadIdx.x / T::COLUMNS * WIDTH;
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i)
+#pragma unroll
+            for (int lane = 0; lane < WIDTH; ++lane) buffer[k + i * STRIDE + lane][column] = held[i].lane[lane];
+    }
+};
+
+// The activation of what this thread has just written, for those that are long in code: the loop is not unrolled, so
+// that it stands here once, and the numbers still lie in the caches.
+template <class T>
+__device__ __noinline__ void activate_written(real* y, int pitch, int pixel, int pixels, int column, int columns,
+                                              int activation) {
+#pragma unroll 1
+    for (int i = 0; i < T::EACH * T::EACH; ++i) {
+        const int row = pixel + T::row_step(i / T::EACH), place = column + T::column_step(i % T::EACH);
+        if (row >= pixels || place >= columns) continue;
+        real& number = y[(long long)row * pitch + place];
+        number = activate(number, activation, real(0));
+    }
+}
+
+// Blocks: x = (tile of pixels, tile of filters), filters first, so that blocks which run together read the same patches;
+// y = group.
+template <class T, int WIDTH>
+__device__ __forceinline__ void convolve(typename T::Memory& memory, const real* x, const real* w, const real* b, real* y,
+                                         const ConvGeometry& g, int activation) {
+    const int channels = g.c / g.groups, filters = g.f / g.groups, group = blockIdx.y;
+    const int tiles_across = (filters + T::COLUMNS - 1) / T::COLUMNS;
+    const int pixel = blockIdx.x / tiles_across * T::ROWS, filter = blockIdx.x % tiles_across * T::COLUMNS;
+    const int pixels = g.n * g.oh * g.ow, depth = g.kh * g.kw * channels;
+    const Axis down = forward_axis(g.oh, g.h, g.kh, g.sh, g.top, g.dh);
+    const Axis across = forward_axis(g.ow, g.w, g.kw, g.sw, g.left, g.dw);
+
+    PatchRows<T, WIDTH> patches(x + group * channels, down, across, channels, g.c, pixel, pixels);
+    MatrixRows<T, WIDTH> kernel(w + group * filters, g.f, filter, filters, 0, depth);
+    typename T::Sums sums;
+    multiply_tile<T>(memory, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);
+
+    y += group * filters;
+    const bool rectify = activation == RELU || activation == RELU6, cap = activation == RELU6;
+#pragma unroll
+    for (int j = 0; j < T::EACH; ++j) {
+        const int column = filter + T::first_column() + T::column_step(j);
+        const real bias = b != nullptr && column < filters ? b[group * filters + column] : real(0);
+#pragma unroll
+        for (int i = 0; i < T::EACH; ++i) {
+            real& sum = sums[i][j];
+            sum += bias;
+            if (rectify && sum < 0) sum = 0;  // NaN passes
+            if (cap && sum > 6) sum = 6;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < T::EACH; ++i) {
+        const int row = pixel + T::first_row() + T::row_step(i);
+        if (row < pixels) store_row<T, WIDTH>(sums[i], y + (long long)row * g.f, filter, filters);
+    }
+    if (activation != LINEAR && !rectify)
+        activate_written<T>(y, g.f, pixel + T::first_row(), pixels, filter + T::first_column(), filters, activation);
+}
+
+// What all threads of a block for the input gradient share.
+template <class T>
+struct Gradient {
+    typename T::Memory tile;
+    Axis down, across;
+    long long places[T::ROWS];  // where the pixels of the tile lie in gx
+};
+
+// Blocks: x = (tile of pixels, tile of channels), y = group, z = class of pixels.
+template <class T, int WIDTH>
+__device__ __forceinline__ void convolve_back(Gradient<T>& shared, const real* gy, const real* w, real* gx,
+                                              const ConvGeometry& g) {
+    const int channels = g.c / g.groups, filters = g.f / g.groups, group = blockIdx.y;
+    const int tiles_across = (channels + T::COLUMNS - 1) / T::COLUMNS;
+    const int pixel = blockIdx.x / tiles_across * T::ROWS, channel = blockIdx.x % tiles_across * T::COLUMNS;
+    const int row_phase = blockIdx.z / g.sw, column_phase = blockIdx.z % g.sw;
+    const Axis &down = shared.down, &across = shared.across;
+    if (threadIdx.x == 0) shared.down = gradient_axis(g.h, g.oh, g.kh, g.sh, g.top, g.dh, row_phase);
+    if (threadIdx.x == 1) shared.across = gradient_axis(g.w, g.ow, g.kw, g.sw, g.left, g.dw, column_phase);
+    __syncthreads();
+    const int pixels = g.n * down.size * across.size, depth = down.taps * across.taps * filters;
+    if (pixel >= pixels) return;  // the classes differ by a row or a column of pixels
+
+    if (threadIdx.x < T::ROWS) {
+        const int row = pixel + threadIdx.x, line = row / across.size, image = line / down.size;
+        const int h = row_phase + (line - image * down.size) * g.sh;
+        const int column = column_phase + (row - line * across.size) * g.sw;
+        shared.places[threadIdx.x] = (((long long)image * g.h + h) * g.w + column) * g.c;
+    }
+    __syncthreads();
+
+    PatchRows<T, WIDTH> patches(gy + group * filters, down, across, filters, g.f, pixel, pixels);
+    TurnedFilters<T, WIDTH> kernel(w + group * filters, g, down, across, channel);
+    typename T::Sums sums;
+    multiply_tile<T>(shared.tile, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);
+
+    gx += group * channels;
+#pragma unroll
+    for (int i = 0; i < T::EACH; ++i) {
+        const int row = T::first_row() + T::row_step(i);
+        if (pixel + row < pixels) store_row<T, WIDTH>(sums[i], gx + shared.places[row], channel, channels);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------- forward
+// x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or null -> y (N, OH, OW, F).
+
+extern "C" __global__ void __launch_bounds__(256, LARGE_BLOCKS)
+    conv2d_large(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
+                 real* __restrict__ y, const ConvGeometry g, int activation) {
+    __shared__ Large::Memory memory;
+    convolve<Large, LANES>(memory, x, w, b, y, g, activation);
+}
+
+extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
+    conv2d_medium(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
+                  real* __restrict__ y, const ConvGeometry g, int activation) {
+    __shared__ Medium::Memory memory;
+    convolve<Medium, LANES>(memory, x, w, b, y, g, activation);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_small(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
+                 real* __restrict__ y, const ConvGeometry g, int activation) {
+    __shared__ Small::Memory memory;
+    convolve<Small, LANES>(memory, x, w, b, y, g, activation);
+}
+
+extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
+    conv2d_medium_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
+                      real* __restrict__ y, const ConvGeometry g, int activation) {
+    __shared__ Medium::Memory memory;
+    convolve<Medium, 1>(memory, x, w, b, y, g, activation);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_small_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
+                     real* __restrict__ y, const ConvGeometry g, int activation) {
+    __shared__ Small::Memory memory;
+    convolve<Small, 1>(memory, x, w, b, y, g, activation);
+}
+
+// ------------------------------------------------------------------------------------------------- input gradient
+// gy (N, OH, OW, F), w (KH, KW, C/G, F) -> gx (N, H, W, C).
+
+extern "C" __global__ void __launch_bounds__(256, LARGE_BLOCKS)
+    conv2d_input_grad_large(const real* __restrict__ gy, const real* __restrict__ w, real* __restrict__ gx,
+                            const ConvGeometry g) {
+    __shared__ Gradient<Large> shared;
+    convolve_back<Large, LANES>(shared, gy, w, gx, g);
+}
+
+extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
+    conv2d_input_grad_medium(const real* __restrict__ gy, const real* __restrict__ w, real* __restrict__ gx,
+                             const ConvGeometry g) {
+    __shared__ Gradient<Medium> shared;
+    convolve_back<Medium, LANES>(shared, gy, w, gx, g);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_input_grad_small(const real* __restrict__ gy, const real* __restrict__ w, real* __restrict__ gx,
+                            const ConvGeometry g) {
+    __shared__ Gradient<Small> shared;
+    convolve_back<Small, LANES>(shared, gy, w, gx, g);
+}
+
+extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
+    conv2d_input_grad_medium_any(const real* __restrict__ gy, const real* __restrict__ w, real* __restrict__ gx,
+                                 const ConvGeometry g) {
+    __shared__ Gradient<Medium> shared;
+    convolve_back<Medium, 1>(shared, gy, w, gx, g);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_input_grad_small_any(const real* __restrict__ gy, const real* __restrict__ w, real* __restrict__ gx,
+                                const ConvGeometry g) {
+    __shared__ Gradient<Small> shared;
+    convolve_back<Small, 1>(shared, gy, w, gx, g);
+}

@@ -1,0 +1,138 @@
+// Gradient of a convolution's weights as an implicit product of matrices: a long sum for each of few numbers.
+//
+// gw[(tap, c), f] = sum over the output pixels p of x[under p and the tap, c] * gy[p, f]. Rows of the product are the
+// KH * KW * C/G inputs of a filter, columns the filters, and the depth all N * OH * OW pixels. That makes few tiles, too
+// few for a GPU, so the pixels are cut into slices, each summed up by blocks of its own; slices.cu adds them. Short
+// sums that are added to each other also round less than a single long one.
+//
+// A thread stands for one row (WIDTH of them side by side): tap and channel are worked out once. Along the depth it
+// walks from pixel to pixel, by additions alone. Neighbouring threads read neighbouring channels of one pixel.
+// defines: REAL=float|double
+// minimum: sm_75
+#include "common.cuh"
+#include "conv_geometry.cuh"
+#include "conv_tile.cuh"
+
+typedef Tile<128, 128, 8, 8> Large;
+typedef Tile<128, 64, 8, 8> Medium;
+typedef Tile<64, 32, 16, 4> Small;
+constexpr int LARGE_BLOCKS = sizeof(real) == 4 ? 2 : 1;   // that share a multiprocessor: leaves each thread 128
+constexpr int MEDIUM_BLOCKS = sizeof(real) == 4 ? 3 : 2;  // or 168 registers, or 255 where they hold doubles
+
+// The matrix A: depth = an output pixel, row = (tap, channel).
+template <class T, int WIDTH>
+struct PatchColumns {
+    static constexpr int ACROSS = T::ROWS / WIDTH;
+    static constexpr int STRIDE = T::THREADS / ACROSS;  // pixels from one read of this thread to the next
+    static constexpr int COUNT = T::DEPTH / STRIDE;
+
+    const real* source;
+    const ConvGeometry& g;
+    int row_offset, column_offset;  // from the pixel's place times the stride to what the tap reads
+    int image, row, column, left;   // where the walk stands, and the pixels that are left
+    Pack<WIDTH> held[COUNT];
+
+    // x (N, H, W, C) from the first channel of the group; rows from `first_row`, pixels from first to end.
+    __device__ PatchColumns(const real* x, const ConvGeometry& g, int first_row, int first, int end) : g(g) {
+        const int channels = g.c / g.groups;
+        const int k = first_row + threadIdx.x % ACROSS * WIDTH;
+        const int tap = k / channels, tap_row = tap / g.kw;
+        row_offset = tap_row * g.dh - g.top;
+        column_offset = (tap - tap_row * g.kw) * g.dw - g.left;
+        source = x + (k - tap * channels);
+        const int pixel = first + threadIdx.x / ACROSS, line = pixel / g.ow;
+        image = line / g.oh;
+        row = line - image * g.oh;
+        column = pixel - line * g.ow;
+        left = tap_row < g.kh ? end - pixel : 0;  // beyond the last row: no pixels
+    }
+
+    __device__ void fetch() {
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) {
+            const int h = row * g.sh + row_offset, w = column * g.sw + column_offset;
+            const bool inside = left > 0 && (unsigned)h < (unsigned)g.h && (unsigned)w < (unsigned)g.w;
+            const real* address = source + (long long)((image * g.h + h) * g.w + w) * g.c;
+            held[i] = inside ? load_pack<WIDTH>(address) : Pack<WIDTH>{};
+            advance();
+        }
+    }
+
+    __device__ void advance() {
+        left -= STRIDE;
+        column += STRIDE;
+        while (column >= g.ow) {
+            column -= g.ow;
+            if (++row == g.oh) {
+                row = 0;
+                ++image;
+            }
+        }
+    }
+
+    __device__ void store(real (&buffer)[T::DEPTH][T::ROWS]) const {
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i)
+            store_pack<WIDTH>(&buffer[threadIdx.x / ACROSS + i * STRIDE][threadIdx.x % ACROSS * WIDTH], held[i]);
+    }
+};
+
+// Blocks: x = (tile of rows, tile of filters), y = group, z = slice of `slice_pixels` pixels.
+template <class T, int WIDTH>
+__device__ __forceinline__ void correlate(typename T::Memory& memory, const real* x, const real* gy, real* partial,
+                                          const ConvGeometry& g, int slice_pixels) {
+    const int channels = g.c / g.groups, filters = g.f / g.groups, group = blockIdx.y;
+    const int tiles_across = (filters + T::COLUMNS - 1) / T::COLUMNS;
+    const int tile_row = blockIdx.x / tiles_across * T::ROWS, filter = blockIdx.x % tiles_across * T::COLUMNS;
+    const int rows = g.kh * g.kw * channels;
+    const int first = blockIdx.z * slice_pixels, end = min(g.n * g.oh * g.ow, first + slice_pixels);
+
+    PatchColumns<T, WIDTH> patches(x + group * channels, g, tile_row, first, end);
+    MatrixRows<T, WIDTH> gradient(gy + group * filters, g.f, filter, filters, first, end);
+    typename T::Sums sums;
+    multiply_tile<T>(memory, patches, gradient, (end - first + T::DEPTH - 1) / T::DEPTH, sums);
+
+    partial += (long long)blockIdx.z * rows * g.f + group * filters;
+#pragma unroll
+    for (int i = 0; i < T::EACH; ++i) {
+        const int row = tile_row + T::first_row() + T::row_step(i);
+        if (row < rows) store_row<T, WIDTH>(sums[i], partial + (long long)row * g.f, filter, filters);
+    }
+}
+
+// x (N, H, W, C), gy (N, OH, OW, F) -> partial (S, KH, KW, C/G, F).
+
+extern "C" __global__ void __launch_bounds__(256, LARGE_BLOCKS)
+    conv2d_weight_grad_large(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial,
+                             const ConvGeometry g, int slice_pixels) {
+    __shared__ Large::Memory memory;
+    correlate<Large, LANES>(memory, x, gy, partial, g, slice_pixels);
+}
+
+extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
+    conv2d_weight_grad_medium(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial,
+                              const ConvGeometry g, int slice_pixels) {
+    __shared__ Medium::Memory memory;
+    correlate<Medium, LANES>(memory, x, gy, partial, g, slice_pixels);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_weight_grad_small(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial,
+                             const ConvGeometry g, int slice_pixels) {
+    __shared__ Small::Memory memory;
+    correlate<Small, LANES>(memory, x, gy, partial, g, slice_pixels);
+}
+
+extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
+    conv2d_weight_grad_medium_any(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial,
+                                  const ConvGeometry g, int slice_pixels) {
+    __shared__ Medium::Memory memory;
+    correlate<Medium, 1>(memory, x, gy, partial, g, slice_pixels);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_weight_grad_small_any(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial,
+                                 const ConvGeometry g, int slice_pixels) {
+    __shared__ Small::Memory memory;
+    correlate<Small, 1>(memory, x, gy, partial, g, slice_pixels);
+}
