@@ -130,7 +130,7 @@ class Tile(NamedTuple):
 
 TILES = (Tile(128, 128, 0.8), Tile(64, 64, 0.65), Tile(8, 256, 0.35), Tile(256, 8, 0.35))
 
-_SLICES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_SLICES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _STEP = 16
 """Slices begin at multiples of this many terms: 64 bytes of float32."""
 
@@ -143,6 +143,7 @@ _MULTIPLY_ADDS = 128  # a cycle and multiprocessor
 _BYTES = 1800  # a cycle, from memory
 _STEP_LATENCY = 700  # cycles from the request of a step's numbers to their use
 _LAUNCH = 4000  # cycles that a second kernel costs
+_BLOCKS_TO_SPARE = 8 * _MULTIPROCESSORS  # with so many, slices would only cost memory
 
 
 class Plan(NamedTuple):
@@ -157,13 +158,14 @@ class Plan(NamedTuple):
 @lru_cache(maxsize=4096)
 def plan(product: Product, itemsize: int) -> Plan:
     """The tile and the number of slices that promise the shortest time."""
-    k = product.k
-    fewest = -(-k // _LONGEST_SUM)
-    cuts = {_slice_terms(k, slices) for slices in (*_SLICES, fewest) if fewest <= slices}
-    return min(
-        (_make(product, tile, terms) for terms in sorted(cuts, reverse=True) for tile in TILES),
-        key=lambda candidate: cycles(product, candidate, itemsize),
-    )
+    fewest = max(-(-product.k // _LONGEST_SUM), 1)
+    whole = _slice_terms(product.k, fewest)
+    candidates = [planned(product, tile, whole) for tile in TILES]
+    cuts = {_slice_terms(product.k, slices) for slices in _SLICES if slices > fewest}
+    for tile, unsliced in zip(TILES, list(candidates), strict=True):
+        if unsliced.blocks < _BLOCKS_TO_SPARE:
+            candidates += [planned(product, tile, terms) for terms in sorted(cuts, reverse=True)]
+    return min(candidates, key=lambda candidate: cycles(product, candidate, itemsize))
 
 
 def _slice_terms(k: int, slices: int) -> int:
@@ -171,7 +173,8 @@ def _slice_terms(k: int, slices: int) -> int:
     return max(-(-k // (slices * _STEP)), 1) * _STEP
 
 
-def _make(product: Product, tile: Tile, terms: int) -> Plan:
+def planned(product: Product, tile: Tile, terms: int) -> Plan:
+    """The plan with that tile and so many terms in a slice, a multiple of _STEP."""
     slices = max(-(-product.k // terms), 1)
     blocks = math.prod(tile.tiles(product.m, product.n)) * slices * math.prod(product.batch)
     return Plan(tile, slices, terms, blocks)
