@@ -5,19 +5,18 @@ N batch, H W height and width, C channels, KH KW window, OH OW number of window 
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
-
-import numpy as np
 
 from minicnn.kernels.contract import Array, Padding2D, Pair
 from minicnn.kernels.gpu.conv_geometry import Sizes, convolution_sizes, input_grad_sizes
 from minicnn.kernels.gpu.launch import THREADS
 from minicnn.kernels.gpu.loader import module
+from minicnn.kernels.gpu.packs import lanes
 from minicnn.kernels.gpu.runtime import cp
 
 _FILE = "im2col.cu"
-_PACK_BYTES = 16
 _ENOUGH_BLOCKS = 2048
 """Blocks that keep a large GPU busy; beyond them a thread walks over more pixels instead."""
 
@@ -44,11 +43,9 @@ def col2im(cols: Array, input_size: Pair, strides: Pair, padding: Padding2D, dil
 
 def _launch(name: str, source: Array, target: Array, sizes: Sizes, pixels: tuple[int, ...], taps: int) -> None:
     """The kernel that writes `target`: (pixels, taps, C)."""
-    lanes = _PACK_BYTES // source.itemsize
-    packed = sizes.c % lanes == 0 and source.data.ptr % _PACK_BYTES == 0 and target.data.ptr % _PACK_BYTES == 0
-    places = taps * (sizes.c // lanes if packed else sizes.c)
-    grid, threads, geometry, walk = _plan(sizes, int(np.prod(pixels)), places, source.dtype.name)
-    kernel = module(_FILE, source.dtype).kernel(f"{name}_{'packs' if packed else 'numbers'}")
+    width = lanes(sizes.c, source, target)
+    grid, threads, geometry, walk = _plan(sizes, math.prod(pixels), taps * sizes.c // width, source.dtype.name)
+    kernel = module(_FILE, source.dtype).kernel(f"{name}_{'numbers' if width == 1 else 'packs'}")
     kernel(grid, threads, source, target, geometry, walk)
 
 
