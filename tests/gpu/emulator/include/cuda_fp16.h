@@ -1,3 +1,5 @@
 // Stands where CUDA keeps its own header of this name.
 #pragma once
-#include "half_types.h"
+#ifndef EMULATOR_LIST_KERNELS
+#  include "half_types.h"
+#endif
