@@ -76,14 +76,14 @@ class Cublas:
 
         a, b of out's dtype, or both uint16, which hold bfloat16.
         """
-        scalar, compute = ctypes.c_float, _COMPUTE_32F
+        scalar: type[ctypes.c_float | ctypes.c_double] = ctypes.c_float
+        compute = _COMPUTE_32F_FAST_TF32 if precision == "tf32" else _COMPUTE_32F
         if out.dtype == np.float64:
             scalar, compute = ctypes.c_double, _COMPUTE_64F
-        elif precision == "tf32":
-            compute = _COMPUTE_32F_FAST_TF32
         one, times = ctypes.byref(scalar(1)), ctypes.byref(scalar(beta))
         operations = _OPERATIONS[product.transpose_b], _OPERATIONS[product.transpose_a]
-        sizes = (*operations, product.n, product.m, product.k)
+        begin = (self._handle, *operations, product.n, product.m, product.k, one)
+        end = (compute, _DEFAULT_ALGORITHM)
         outer, inner = product.batch
         with self._lock:
             self._follow_stream()
@@ -92,12 +92,11 @@ class Cublas:
                 first = _matrix(a, product.a_start + i * product.a_steps[0], product.lda)
                 result = _matrix(out, product.out_start + i * product.out_steps[0], product.ldc)
                 if inner == 1:
-                    arguments = (*sizes, one, *second, *first, times, *result)
-                    self._call("cublasGemmEx", self._handle, *arguments, compute, _DEFAULT_ALGORITHM)
-                    continue
-                second, first = (*second, product.b_steps[1]), (*first, product.a_steps[1])
-                arguments = (*sizes, one, *second, *first, times, *result, product.out_steps[1], inner)
-                self._call("cublasGemmStridedBatchedEx", self._handle, *arguments, compute, _DEFAULT_ALGORITHM)
+                    self._call("cublasGemmEx", *begin, *second, *first, times, *result, *end)
+                else:
+                    steps = product.b_steps[1], product.a_steps[1], product.out_steps[1]
+                    matrices = (*second, steps[0], *first, steps[1], times, *result, steps[2])
+                    self._call("cublasGemmStridedBatchedEx", *begin, *matrices, inner, *end)
 
     def _follow_stream(self) -> None:
         """Work on CuPy's current stream, with that stream's scratch memory: cuBLAS forgets it with every new stream."""

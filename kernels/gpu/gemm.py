@@ -125,7 +125,7 @@ def _launch(
     kernel = module(_FILE, a.dtype).kernel(f"gemm_{chosen.tile.rows}x{chosen.tile.columns}")
     a, b, out = _from(a, product.a_start), _from(b, product.b_start), _from(out, product.out_start)
     geometry = _geometry(product, chosen, (_is_aligned(a), _is_aligned(b), _is_aligned(out)), a.dtype.name)
-    kernel((chosen.blocks,), chosen.tile.threads, a, b, bias, out, geometry, beta, low, high)
+    kernel((chosen.blocks,), THREADS, a, b, bias, out, geometry, beta, low, high)
 
 
 def _from(array: Array, start: int) -> Array:

@@ -115,13 +115,11 @@ def _merged(axes: list[_Axis]) -> list[_Axis]:
 
 
 class Tile(NamedTuple):
-    """The shape of a block's part of the result: a kernel of gemm.cu."""
+    """The shape of a block's part of the result: a kernel of gemm.cu, whose blocks have 256 threads."""
 
     rows: int
     columns: int
     speed: float  # multiplications a cycle of a multiprocessor, in proportion to what it could do
-
-    threads = 256
 
     def tiles(self, m: int, n: int) -> tuple[int, int]:
         """How many cover M x N."""
