@@ -45,7 +45,7 @@ class ndarray:
     def __init__(
         self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None, order: str = "C"
     ) -> None:
-        note_call("ndarray", (shape, dtype), {})
+        note_call("ndarray", (self, shape, dtype), {})
         fresh = empty(shape, dtype, order)
         self._host, self._lease, self.base = fresh._host, fresh._lease, None
 
@@ -113,7 +113,8 @@ class ndarray:
         if capture is None:
             self._host[...] = arr
         elif memory.is_pinned(arr):
-            capture.add(lambda: np.copyto(self._host, arr), [self])
+            target = self._host
+            capture.add(lambda: np.copyto(target, arr), [self])
         else:
             capture.is_invalid = True
             raise CUDARuntimeError(f"{CAPTURE_UNSUPPORTED} (a copy from pageable host memory)")
@@ -194,6 +195,12 @@ class ndarray:
     @recorded("ndarray.copy")
     def copy(self, order: str = "C") -> ndarray:
         return evaluate(lambda x: x.copy(order), self)
+
+    def __copy__(self) -> ndarray:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ndarray:
+        return self.copy()
 
     # ---------------------------------------------------------------------------------------------- operators
 

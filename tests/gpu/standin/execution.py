@@ -120,7 +120,8 @@ def evaluate(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         wrapped, is_view = adopt(results, inputs)
         if capture is not None and not is_view:
             _poison(wrapped)
-            capture.add(lambda: _again(function, plain, named, [wrapped._host]), [*inputs, wrapped])
+            target = wrapped._host  # not the array: the graph must not keep its lease
+            capture.add(lambda: _again(function, plain, named, target), [*inputs, wrapped])
         return wrapped
     adopted = [adopt(result, inputs) for result in results]
     fresh = [(i, array) for i, (array, is_view) in enumerate(adopted) if not is_view]
@@ -133,23 +134,23 @@ def _poison(array: ndarray) -> None:
     array._lease.allocation.contents[:] = 0xFF
 
 
-def _again(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], targets: list[Any]) -> None:
+def _again(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], target: Any) -> None:
     with np.errstate(all="ignore"):
-        targets[0][...] = function(*args, **kwargs)
+        target[...] = function(*args, **kwargs)
 
 
 def execute_into(target: ndarray, action: Callable[..., object], *args: Any) -> None:
     """`action(target, *args)`, which writes the first of the host arrays it gets."""
-    plain = [host(arg) for arg in args]
+    plain, memory = [host(arg) for arg in args], target._host
     capture = capture_of()
 
     def run() -> None:
         with np.errstate(all="ignore"):
-            action(target._host, *plain)
+            action(memory, *plain)
 
     if capture is None:
         run()
         return
     with np.errstate(all="ignore"):
-        action(target._host.copy(), *plain)  # complains now of what cannot be done
+        action(memory.copy(), *plain)  # complains now of what cannot be done
     capture.add(run, [target, *arrays_in(*args)])

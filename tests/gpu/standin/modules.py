@@ -71,18 +71,18 @@ def _build() -> dict[str, StrictModule]:
     return modules
 
 
-_modules = _build()
-cupy = _modules["cupy"]
+all_modules = _build()
+cupy = all_modules["cupy"]
 
 
 @contextmanager
 def installed() -> Iterator[StrictModule]:
     """Within the block, `import cupy` finds the stand-in."""
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "cupy"}
-    sys.modules.update(_modules)
+    sys.modules.update(all_modules)
     try:
         yield cupy
     finally:
-        for name in _modules:
+        for name in all_modules:
             sys.modules.pop(name, None)
         sys.modules.update(before)

@@ -10,7 +10,7 @@ from tests.gpu import emulator
 from tests.gpu.standin.device_array import ndarray
 from tests.gpu.standin.errors import StandinError
 from tests.gpu.standin.execution import capture_of
-from tests.gpu.standin.memory import MemoryPointer
+from tests.gpu.standin.memory import Allocation, MemoryPointer
 from tests.gpu.standin.record import note_call
 
 
@@ -71,22 +71,23 @@ class Function:
 
     def __call__(self, grid: Any, block: Any, args: Any, *, shared_mem: int = 0, stream: Any = None) -> None:
         launch = self._function.prepare(grid, block, args, shared_mem=shared_mem)
-        used = [value for value in args if isinstance(value, ndarray)]
+        arrays = [value for value in args if isinstance(value, ndarray)]
+        allocations = [(array._lease.allocation, f"shape {array.shape}, {array.dtype}") for array in arrays]
         capture = capture_of(None if stream is None else stream._state)
 
         def run() -> None:
             launch()
-            _check_zones(self._function.name, used)
+            for allocation, what in allocations:
+                _check_zones(self._function.name, allocation, what)
 
         if capture is None:
             run()
         else:
-            capture.add(run, used)
+            capture.add(run, arrays)
 
 
-def _check_zones(kernel: str, arrays: list[ndarray]) -> None:
-    for array in arrays:
-        damage = array._lease.allocation.damage()
-        if damage is not None:
-            array._lease.allocation.restore_zones()
-            raise StandinError(f"{kernel}: {damage} (array of shape {array.shape}, {array.dtype})")
+def _check_zones(kernel: str, allocation: Allocation, what: str) -> None:
+    damage = allocation.damage()
+    if damage is not None:
+        allocation.restore_zones()
+        raise StandinError(f"{kernel}: {damage} ({what})")
