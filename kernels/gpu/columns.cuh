@@ -37,16 +37,17 @@ __device__ __forceinline__ Share share_of(const Columns& s, int round, long long
     return share;
 }
 
-// Adds up what the groups of a block hold, into group 0, always in the same order. All threads of the block call it.
+// Adds up what `groups` groups of `width` threads hold, into group 0, always in the same order. All threads of the block
+// call it.
 template <int COUNT>
-__device__ __forceinline__ void add_groups(double (&sums)[COUNT], double (*shared)[MOST_THREADS], const Share& share,
+__device__ __forceinline__ void add_groups(double (&sums)[COUNT], double (*shared)[MOST_THREADS], int group, int groups,
                                            int width) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) shared[i][threadIdx.x] = sums[i];
-    for (int groups = share.groups; groups > 1;) {
+    while (groups > 1) {
         const int half = (groups + 1) / 2;
         __syncthreads();
-        if (share.group < groups - half) {
+        if (group < groups - half) {
 #pragma unroll
             for (int i = 0; i < COUNT; ++i) shared[i][threadIdx.x] += shared[i][threadIdx.x + half * width];
         }
@@ -54,4 +55,32 @@ __device__ __forceinline__ void add_groups(double (&sums)[COUNT], double (*share
     }
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) sums[i] = shared[i][threadIdx.x];  // of group 0, each by the thread that wrote it
+}
+
+// What a block found, two sums a column, to partial (entries, 2, C).
+template <int WIDTH>
+__device__ __forceinline__ void write_partial(double (&sums)[2 * WIDTH], double (*shared)[MOST_THREADS],
+                                              double* partial, long long entry, const Columns& s, const Share& share) {
+    add_groups(sums, shared, share.group, share.groups, s.width);
+    if (share.group > 0 || !share.inside) return;
+    double* to = partial + entry * 2 * s.c + share.column;
+#pragma unroll
+    for (int v = 0; v < WIDTH; ++v) to[v] = sums[v], to[s.c + v] = sums[WIDTH + v];
+}
+
+// The kernels that add up partial sums: a block takes 8 columns, with a team of 32 threads for each.
+constexpr int TEAMS = 8, TEAM_MEMBERS = MOST_THREADS / TEAMS;
+
+struct Member {
+    int column, number;
+};
+
+__device__ __forceinline__ Member team_member() {
+    return {static_cast<int>(blockIdx.x * TEAMS + threadIdx.x % TEAMS), static_cast<int>(threadIdx.x / TEAMS)};
+}
+
+// Adds up what the members of each team hold, to member 0. All threads of the block call it.
+__device__ __forceinline__ void add_team(double (&sums)[2], const Member& member) {
+    __shared__ double shared[2][MOST_THREADS];
+    add_groups(sums, shared, member.number, TEAM_MEMBERS, TEAMS);
 }

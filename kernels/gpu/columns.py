@@ -19,6 +19,9 @@ _BLOCKS_THAT_WRITE = 4 * _BLOCKS
 _ROWS_A_THREAD = 4
 """Fewer are not worth another block."""
 
+TEAMS = 8
+"""Columns of a block that adds up partial sums."""
+
 
 class Columns(NamedTuple):
     """Fields as the struct Columns: `module(...).struct("Columns", **columns._asdict())`."""
@@ -35,16 +38,16 @@ class Columns(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Threads of a block."""
-        return THREADS // self.width * self.width
+        """Threads of a block: no more groups than rows."""
+        return max(1, min(THREADS // self.width, self.rows)) * self.width
 
     def slices(self, matrices: int = 1) -> int:
         """How many parts of the rows are summed apart, for each of some matrices."""
-        return self._parts(_BLOCKS // matrices)
+        return self._parts(_BLOCKS // max(matrices, 1))
 
     def parts(self, matrices: int = 1) -> int:
         """How many blocks go over the rows, for each of some matrices."""
-        return self._parts(_BLOCKS_THAT_WRITE // matrices)
+        return self._parts(_BLOCKS_THAT_WRITE // max(matrices, 1))
 
     def _parts(self, blocks: int) -> int:
         rows_of_a_block = THREADS // self.width * _ROWS_A_THREAD

@@ -11,44 +11,23 @@
 // minimum: sm_75
 #include "columns.cuh"
 
-// ------------------------------------------------------------------------------------------------ totals of slices
-
-constexpr int CHANNELS = 8, TEAM = MOST_THREADS / CHANNELS;  // a block: for each of 8 channels, 32 threads
-
-// partial (2, slices, C): adds up the slices of both sums of a channel, to the channel's first thread.
-__device__ __forceinline__ void total_of_slices(const double* partial, int slices, int c, int channel, int member,
-                                                double (&sums)[2]) {
-    __shared__ double shared[2][TEAM][CHANNELS];
-    sums[0] = sums[1] = 0;
-    if (channel < c) {
-#pragma unroll 4
-        for (int slice = member; slice < slices; slice += TEAM) {
-            sums[0] += partial[(long long)slice * c + channel];
-            sums[1] += partial[(long long)(slices + slice) * c + channel];
-        }
-    }
-    const int column = threadIdx.x % CHANNELS;
-    shared[0][member][column] = sums[0], shared[1][member][column] = sums[1];
-    for (int half = TEAM / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (member < half) {
-            shared[0][member][column] += shared[0][member + half][column];
-            shared[1][member][column] += shared[1][member + half][column];
-        }
-    }
-    sums[0] = shared[0][member][column], sums[1] = shared[1][member][column];
+// A block is one of a round of columns (blockIdx.x) and a slice of rows (blockIdx.y).
+template <int WIDTH>
+__device__ __forceinline__ Share share_of_block(const Columns& s) {
+    return share_of<WIDTH>(s, blockIdx.x, blockIdx.y, gridDim.y);
 }
 
-// partial[0 and 1, slice, column...] = what group 0 of the block holds.
-template <int WIDTH>
-__device__ __forceinline__ void write_partial(double* partial, const double (&sums)[2 * WIDTH], const Columns& s,
-                                              const Share& share) {
-    if (share.group > 0 || !share.inside) return;
-#pragma unroll
-    for (int v = 0; v < WIDTH; ++v) {
-        partial[(long long)blockIdx.x * s.c + share.column + v] = sums[v];
-        partial[(long long)(gridDim.x + blockIdx.x) * s.c + share.column + v] = sums[WIDTH + v];
+// Adds up partial (slices, 2, C) over the slices, to the first member of the channel's team.
+__device__ __forceinline__ void total_of_slices(const double* partial, int slices, int c, const Member& member,
+                                                double (&sums)[2]) {
+    if (member.column < c) {
+#pragma unroll 4
+        for (int slice = member.number; slice < slices; slice += TEAM_MEMBERS) {
+            const double* from = partial + (long long)slice * 2 * c + member.column;
+            sums[0] += from[0], sums[1] += from[c];
+        }
     }
+    add_team(sums, member);
 }
 
 // ------------------------------------------------------------------------------------------------------- forward
@@ -56,7 +35,7 @@ __device__ __forceinline__ void write_partial(double* partial, const double (&su
 template <int WIDTH>
 __device__ __forceinline__ void sum_deviations(const real* x, double* partial, const Columns& s,
                                                double (*shared)[MOST_THREADS]) {
-    const Share share = share_of<WIDTH>(s, blockIdx.y, blockIdx.x, gridDim.x);
+    const Share share = share_of_block<WIDTH>(s);
     const Pack<WIDTH> shift = s.rows > 0 ? load_pack<WIDTH>(x + share.column) : filled_pack<WIDTH>(real(0));
     double sums[2 * WIDTH] = {};
 #pragma unroll 4
@@ -69,11 +48,10 @@ __device__ __forceinline__ void sum_deviations(const real* x, double* partial, c
             sums[WIDTH + v] += d * d;
         }
     }
-    add_groups(sums, shared, share, s.width);
-    write_partial<WIDTH>(partial, sums, s, share);
+    write_partial<WIDTH>(sums, shared, partial, blockIdx.y, s, share);
 }
 
-// x (rows, C) -> partial (2, slices, C): sums of x - x[0] and of its square.
+// x (rows, C) -> partial (slices, 2, C): sums of x - x[0] and of its square.
 extern "C" __global__ void __launch_bounds__(MOST_THREADS, BLOCKS_AT_ONCE)
     batch_norm_sums(const real* __restrict__ x, double* __restrict__ partial, Columns s, int lanes) {
     __shared__ double shared[2 * LANES][MOST_THREADS];
@@ -81,14 +59,15 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, BLOCKS_AT_ONCE)
     else sum_deviations<LANES>(x, partial, s, shared);
 }
 
-// partial (2, slices, C), x (rows, C) for its first row -> mean, rest, var (C,).
+// partial (slices, 2, C), x (rows, C) for its first row -> mean, rest, var (C,).
 extern "C" __global__ void __launch_bounds__(MOST_THREADS, BLOCKS_AT_ONCE)
     batch_norm_statistics(const double* __restrict__ partial, const real* __restrict__ x, real* __restrict__ mean,
                           real* __restrict__ rest, real* __restrict__ var, long long rows, int c, int slices) {
-    const int channel = blockIdx.x * CHANNELS + threadIdx.x % CHANNELS, member = threadIdx.x / CHANNELS;
-    double sums[2];
-    total_of_slices(partial, slices, c, channel, member, sums);
-    if (member > 0 || channel >= c) return;
+    const Member member = team_member();
+    const int channel = member.column;
+    double sums[2] = {};
+    total_of_slices(partial, slices, c, member, sums);
+    if (member.number > 0 || channel >= c) return;
     const double shift = rows > 0 ? x[channel] : real(0), offset = sums[0] / rows;
     const double variance = sums[1] / rows - offset * offset;
     const real rounded = shift + offset;
@@ -101,7 +80,7 @@ template <int WIDTH>
 __device__ __forceinline__ void normalize(const real* x, const real* gamma, const real* beta, const real* mean,
                                           const real* rest, const real* var, real* y, real epsilon, int rectify,
                                           const Columns& s) {
-    const Share share = share_of<WIDTH>(s, blockIdx.y, blockIdx.x, gridDim.x);
+    const Share share = share_of_block<WIDTH>(s);
     if (!share.inside) return;
     const Pack<WIDTH> center = load_pack<WIDTH>(mean + share.column), variance = load_pack<WIDTH>(var + share.column);
     Pack<WIDTH> a = load_pack<WIDTH>(gamma + share.column), b = load_pack<WIDTH>(beta + share.column);
@@ -149,7 +128,7 @@ __device__ __forceinline__ Pack<WIDTH> load_gradient(const real* gy, const real*
 template <int WIDTH>
 __device__ __forceinline__ void sum_gradients(const real* gy, const real* x, const real* y, const real* mean,
                                               double* partial, const Columns& s, double (*shared)[MOST_THREADS]) {
-    const Share share = share_of<WIDTH>(s, blockIdx.y, blockIdx.x, gridDim.x);
+    const Share share = share_of_block<WIDTH>(s);
     const Pack<WIDTH> center = load_pack<WIDTH>(mean + share.column);
     double sums[2 * WIDTH] = {};
 #pragma unroll 2
@@ -163,11 +142,10 @@ __device__ __forceinline__ void sum_gradients(const real* gy, const real* x, con
             sums[WIDTH + v] += g * (pack.lane[v] - center.lane[v]);
         }
     }
-    add_groups(sums, shared, share, s.width);
-    write_partial<WIDTH>(partial, sums, s, share);
+    write_partial<WIDTH>(sums, shared, partial, blockIdx.y, s, share);
 }
 
-// gy, x and perhaps y (rows, C) -> partial (2, slices, C): sums of gy and of gy * (x - mean).
+// gy, x and perhaps y (rows, C) -> partial (slices, 2, C): sums of gy and of gy * (x - mean).
 extern "C" __global__ void __launch_bounds__(MOST_THREADS, BLOCKS_AT_ONCE)
     batch_norm_gradient_sums(const real* __restrict__ gy, const real* __restrict__ x, const real* __restrict__ y,
                              const real* __restrict__ mean, double* __restrict__ partial, Columns s, int lanes) {
@@ -176,16 +154,17 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, BLOCKS_AT_ONCE)
     else sum_gradients<LANES>(gy, x, y, mean, partial, s, shared);
 }
 
-// partial (2, slices, C) -> ggamma, gbeta (C,) and factors (3, C): gx = gy * factors[0] + (x - mean) * factors[1] +
+// partial (slices, 2, C) -> ggamma, gbeta (C,) and factors (3, C): gx = gy * factors[0] + (x - mean) * factors[1] +
 // factors[2].
 extern "C" __global__ void __launch_bounds__(MOST_THREADS, BLOCKS_AT_ONCE)
     batch_norm_factors(const double* __restrict__ partial, const real* __restrict__ gamma,
                        const real* __restrict__ var, real* __restrict__ ggamma, real* __restrict__ gbeta,
                        real* __restrict__ factors, real epsilon, long long rows, int c, int slices) {
-    const int channel = blockIdx.x * CHANNELS + threadIdx.x % CHANNELS, member = threadIdx.x / CHANNELS;
-    double sums[2];
-    total_of_slices(partial, slices, c, channel, member, sums);
-    if (member > 0 || channel >= c) return;
+    const Member member = team_member();
+    const int channel = member.column;
+    double sums[2] = {};
+    total_of_slices(partial, slices, c, member, sums);
+    if (member.number > 0 || channel >= c) return;
     const double inverse = 1 / sqrt(double(var[channel]) + double(epsilon)), scale = gamma[channel] * inverse;
     gbeta[channel] = sums[0];
     ggamma[channel] = sums[1] * inverse;
@@ -197,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, BLOCKS_AT_ONCE)
 template <int WIDTH>
 __device__ __forceinline__ void input_gradient(const real* gy, const real* x, const real* y, const real* mean,
                                                const real* factors, real* gx, const Columns& s) {
-    const Share share = share_of<WIDTH>(s, blockIdx.y, blockIdx.x, gridDim.x);
+    const Share share = share_of_block<WIDTH>(s);
     if (!share.inside) return;
     const real* at = factors + share.column;
     const Pack<WIDTH> center = load_pack<WIDTH>(mean + share.column), a = load_pack<WIDTH>(at),

@@ -6,16 +6,13 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from minicnn.kernels.contract import Array
-from minicnn.kernels.gpu.columns import Columns, columns
+from minicnn.kernels.gpu.columns import TEAMS, Columns, columns
 from minicnn.kernels.gpu.launch import THREADS
 from minicnn.kernels.gpu.loader import module
 from minicnn.kernels.gpu.packs import lanes
 from minicnn.kernels.gpu.runtime import cp
 
 _FILE = "norm.cu"
-
-_CHANNELS = 8
-"""Channels of a block that adds up slices."""
 
 
 def batch_norm(
@@ -28,10 +25,10 @@ def batch_norm(
     width = lanes(c, x, y, gamma, beta, mean, rest, var)
     sizes, layout = _layout(x, width)
     slices = sizes.slices()
-    partial = cp.empty((2, slices, c), cp.float64)
-    _kernel("batch_norm_sums", x)((slices, sizes.rounds), sizes.threads, x, partial, layout, width)
+    partial = cp.empty((slices, 2, c), cp.float64)
+    _kernel("batch_norm_sums", x)((sizes.rounds, slices), sizes.threads, x, partial, layout, width)
     finish = _kernel("batch_norm_statistics", x)
-    finish((-(-c // _CHANNELS),), THREADS, partial, x, mean, rest, var, sizes.rows, c, slices)
+    finish((-(-c // TEAMS),), THREADS, partial, x, mean, rest, var, sizes.rows, c, slices)
     _normalize(x, gamma, beta, mean, rest, var, y, epsilon, activation, width)
     return y, mean, var
 
@@ -67,7 +64,7 @@ def _normalize(
     """Writes y; the mean is mean + rest."""
     sizes, layout = _layout(x, width)
     kernel, rectify = _kernel("batch_norm_normalize", x), activation is not None
-    grid = (sizes.parts(), sizes.rounds)
+    grid = (sizes.rounds, sizes.parts())
     kernel(grid, sizes.threads, x, gamma, beta, mean, rest, var, y, epsilon, rectify, layout, width)
 
 
@@ -81,14 +78,14 @@ def batch_norm_backward(
     width = lanes(c, gy, x, mean, gx, factors, *(() if y is None else (y,)))
     sizes, layout = _layout(x, width)
     slices = sizes.slices()
-    partial = cp.empty((2, slices, c), cp.float64)
+    partial = cp.empty((slices, 2, c), cp.float64)
     sums = _kernel("batch_norm_gradient_sums", x)
-    sums((slices, sizes.rounds), sizes.threads, gy, x, y, mean, partial, layout, width)
+    sums((sizes.rounds, slices), sizes.threads, gy, x, y, mean, partial, layout, width)
     finish = _kernel("batch_norm_factors", x)
-    blocks = (-(-c // _CHANNELS),)
+    blocks = (-(-c // TEAMS),)
     finish(blocks, THREADS, partial, gamma, var, ggamma, gbeta, factors, epsilon, sizes.rows, c, slices)
     write = _kernel("batch_norm_input_gradient", x)
-    write((sizes.parts(), sizes.rounds), sizes.threads, gy, x, y, mean, factors, gx, layout, width)
+    write((sizes.rounds, sizes.parts()), sizes.threads, gy, x, y, mean, factors, gx, layout, width)
     return gx, ggamma, gbeta
 
 

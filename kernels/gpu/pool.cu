@@ -10,6 +10,7 @@
 // few outputs as windows overlap; for any other `where` it is more of them, and still right.
 // defines: REAL=float|double
 // minimum: sm_75
+#include "divide.cuh"
 #include "packs.cuh"
 
 struct Window {
@@ -19,17 +20,6 @@ struct Window {
 struct Bins {
     int h, w, c, oh, ow;
 };
-
-// i / divisor, with the rest in `remainder`. In 32 bits where i allows: a division of 64 bits takes 100 instructions.
-__device__ __forceinline__ long long divide(long long i, int divisor, int* remainder) {
-    if (i <= 0xffffffffLL) {
-        const unsigned quotient = static_cast<unsigned>(i) / static_cast<unsigned>(divisor);
-        *remainder = static_cast<int>(static_cast<unsigned>(i) - quotient * divisor);
-        return quotient;
-    }
-    *remainder = static_cast<int>(i % divisor);
-    return i / divisor;
-}
 
 // Place of a pack in (N, rows, columns, C): its image, pixel and first channel.
 struct Place {
