@@ -52,6 +52,8 @@ struct alignas(16) Panels {
     real b[2][TERMS][COLUMNS + LANES];
 };
 
+__device__ constexpr int log2_of(int n) { return n > 1 ? 1 + log2_of(n / 2) : 0; }
+
 // What one thread carries of a panel of ROWS rows: every THREADS-th pack of 16 bytes.
 template <int ROWS, int THREADS>
 struct Carried {
@@ -63,9 +65,9 @@ struct Carried {
     // neighbouring packs of a line. False where the panel has fewer packs than the block has threads.
     __device__ static bool locate(int i, bool along_terms, int& major, int& minor) {
         const int pack = i * THREADS + threadIdx.x;
-        const int per_line = (along_terms ? TERMS : ROWS) / LANES;
-        major = pack / per_line;
-        minor = pack % per_line * LANES;
+        const int shift = along_terms ? log2_of(TERMS / LANES) : log2_of(ROWS / LANES);  // packs of a line: 2^shift
+        major = pack >> shift;
+        minor = (pack & ((1 << shift) - 1)) * LANES;
         return ALL % THREADS == 0 || pack < ALL;
     }
 
@@ -177,7 +179,8 @@ struct Tile {
     }
 
     // out[row, column] = clamp(sum + beta * out + bias) for the part of the tile that lies in the result.
-    __device__ void write(real* out, const real* bias, const Gemm& g, const Task& task, real beta, real low, real high) {
+    __device__ void write(real* out, const real* bias, const Gemm& g, const Task& task, real beta, real low,
+                          real high) const {
 #pragma unroll
         for (int i = 0; i < HEIGHT; ++i) {
             const int row = task.tile_row * ROWS + Down::position(down, i);

@@ -94,6 +94,20 @@ def test_slices_are_added_up_the_same_in_every_order_of_threads(
     assert received[0].tobytes() == received[1].tobytes() == received[2].tobytes()
 
 
+@pytest.mark.parametrize("enough_threads", [1, 1 << 18])
+@pytest.mark.parametrize(("m", "n"), [(65, 7), (1, 64)])
+def test_few_and_many_numbers_are_finished(
+    m: int, n: int, enough_threads: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are enough threads without, warps do not share the slices of a number."""
+    force(monkeypatch, Tile(64, 64, 1.0), 16)
+    monkeypatch.setattr(gemm_file, "_ENOUGH_THREADS", enough_threads)
+    gemm_file._finish_geometry.cache_clear()
+    a, b = operands(rng, m, n, 16 * 11, False, False, "float32")
+    assert_near(to_host(gemm(*to_device((a, b)))), exact(a, b), LIMITS["float32"])
+    gemm_file._finish_geometry.cache_clear()
+
+
 @pytest.mark.parametrize("terms", [16, 1 << 14])
 @pytest.mark.parametrize("activation", [None, "relu", "relu6", "sigmoid", "tanh"])
 def test_what_comes_after_the_product(
