@@ -28,7 +28,7 @@ __device__ __forceinline__ void sum_columns(const real* gy, const real* y, real*
 #pragma unroll
         for (int v = 0; v < WIDTH; ++v) sums[v] += pack.lane[v];
     }
-    add_groups(sums, shared, share, s.width);
+    add_groups(sums, shared, share.group, share.groups, s.width);
     if (share.group > 0 || !share.inside) return;
 #pragma unroll
     for (int v = 0; v < WIDTH; ++v) partial[(long long)blockIdx.x * s.c + share.column + v] = sums[v];
