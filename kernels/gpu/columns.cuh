@@ -1,8 +1,8 @@
 // Threads over a matrix (rows, C) that each stay in their columns: what batch and group normalization share.
 //
-// In a block, `width` threads stand side by side over a row, and as many groups of them as fit below each other over the
-// rows after it: a warp reads one stretch of memory even where a row is short, and what a thread knows of its columns
-// stays in registers. Long rows take several rounds of blocks.
+// In a block, `width` threads stand side by side over a row, and as many groups of them as fit below each other over
+// the rows after it: a warp reads one stretch of memory even where a row is short, and what a thread knows of its
+// columns stays in registers. Long rows take several rounds of blocks.
 #pragma once
 #include "packs.cuh"
 
@@ -37,8 +37,8 @@ __device__ __forceinline__ Share share_of(const Columns& s, int round, long long
     return share;
 }
 
-// Adds up what `groups` groups of `width` threads hold, into group 0, always in the same order. All threads of the block
-// call it.
+// Adds up what `groups` groups of `width` threads hold, into group 0, always in the same order. All threads of the
+// block call it.
 template <int COUNT>
 __device__ __forceinline__ void add_groups(double (&sums)[COUNT], double (*shared)[MOST_THREADS], int group, int groups,
                                            int width) {

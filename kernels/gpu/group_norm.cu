@@ -3,7 +3,8 @@
 // A group is a stripe of channels, maybe narrower than what a warp reads at once. So sums are by channel first, as for
 // batch normalization but for each sample apart: whole rows are read, by threads that stay in their columns. A small
 // kernel, a warp for each group of each sample, then adds up slices and the group's channels. Sums are in double, and
-// deviations are counted from the group's first number: nothing is lost where the mean is far larger than the deviation.
+// deviations are counted from the group's first number: nothing is lost where the mean is far larger than the
+// deviation.
 //
 // On the way back the same two sums of each channel, of gy and of gy * (x - mean), serve for the gradients of all three
 // arguments.
@@ -53,8 +54,8 @@ __device__ __forceinline__ Team team_of_warp(const Groups& g) {
     return team;
 }
 
-// partial (N, slices, 2, C): both sums over a group's slices and channels, weighted by gamma (C,) where it is given. All
-// lanes get the same.
+// partial (N, slices, 2, C): both sums over a group's slices and channels, weighted by gamma (C,) where it is given.
+// All lanes get the same.
 __device__ __forceinline__ void total_of_group(const double* partial, const real* gamma, const Groups& g,
                                                const Team& team, double (&sums)[2]) {
     const long long c = (long long)g.groups * g.channels;
@@ -87,7 +88,7 @@ __device__ __forceinline__ void sum_deviations(const real* x, double* partial, c
         const Pack<WIDTH> pack = load_pack<WIDTH>(x + row * s.c + share.column);
 #pragma unroll
         for (int v = 0; v < WIDTH; ++v) {
-            const double d = double(pack.lane[v]) - double(shift.lane[v]);
+            const double d = pack.lane[v] - shift.lane[v];
             sums[v] += d;
             sums[WIDTH + v] += d * d;
         }

@@ -1,10 +1,10 @@
 // Group normalization whose gamma has as many positions as x, or x only one: layer normalization above all. A group is
-// then one run of neighbours in memory (or, with several positions and groups, some runs), and a team of threads, a warp
-// or a block, does it from end to end: it reads the group, adds up in double what its threads found, and reads the group
-// again, now from the cache, to write the result.
+// then one run of neighbours in memory (or, with several positions and groups, some runs), and a team of threads, a
+// warp or a block, does it from end to end: it reads the group, adds up in double what its threads found, and reads the
+// group again, now from the cache, to write the result.
 //
-// Deviations are counted from the group's first number, so that nothing is lost where the mean is far larger.
-// The gradients of gamma and beta are sums over the samples, by threads that stay in their columns: see columns.cuh.
+// Deviations are counted from the group's first number, so that nothing is lost where the mean is far larger. The
+// gradients of gamma and beta are sums over the samples, by threads that stay in their columns: see columns.cuh.
 // defines: REAL=float|double
 // minimum: sm_75
 #include "columns.cuh"
@@ -63,7 +63,7 @@ __device__ __forceinline__ void normalize(const real* x, const real* gamma, cons
             const Pack<WIDTH> pack = load_pack<WIDTH>(run + e);
 #pragma unroll
             for (int v = 0; v < WIDTH; ++v) {
-                const double d = double(pack.lane[v]) - double(shift);
+                const double d = pack.lane[v] - shift;
                 sums[0] += d, sums[1] += d * d;
             }
         }

@@ -2,9 +2,9 @@
 // are neighbours in memory, and a warp's 32 windows overlap: all but the first read of a number is served by the L1
 // cache, or on the way back by shared memory.
 //
-// On the way back each number needs, from every channel whose window it is in, a term that takes a window of its own and
-// a power. So a block works these terms out once, for its own stretch of numbers and a window's width on both sides, and
-// keeps them in shared memory; then each thread adds up those it needs.
+// On the way back each number needs, from every channel whose window it is in, a term that takes a window of its own
+// and a power. So a block works these terms out once, for its own stretch of numbers and a window's width on both
+// sides, and keeps them in shared memory; then each thread adds up those it needs.
 // defines: REAL=float|double
 // minimum: sm_75
 #include "common.cuh"

@@ -1,10 +1,10 @@
 // Batch normalization, x (rows, C) with the statistics of each column. Three kernels each way, all bound by memory: one
-// sums slices of the rows, a small one adds up the slices and works out what is to be known of each channel, one writes.
-// Sums are in double, which costs nothing while threads wait for memory, and in a fixed order.
+// sums slices of the rows, a small one adds up the slices and works out what is to be known of each channel, one
+// writes. Sums are in double, which costs nothing while threads wait for memory, and in a fixed order.
 //
-// Forward the sums are of x - s and its square, s being the channel's first number: mean = s + sum / rows and
-// var = squares / rows - (sum / rows)^2 lose nothing where the mean is far larger than the deviation. The mean as a
-// float has lost digits there; `rest` is what it lacks.
+// Forward the sums are of x - s and its square, s being the channel's first number: mean = s + sum / rows and var =
+// squares / rows - (sum / rows)^2 lose nothing where the mean is far larger than the deviation. The mean as a float has
+// lost digits there; `rest` is what it lacks.
 //
 // The writing kernels go through the rows from the last to the first: what was summed last is still in the L2 cache.
 // defines: REAL=float|double
@@ -43,7 +43,7 @@ __device__ __forceinline__ void sum_deviations(const real* x, double* partial, c
         const Pack<WIDTH> pack = load_pack<WIDTH>(x + row * s.c + share.column);
 #pragma unroll
         for (int v = 0; v < WIDTH; ++v) {
-            const double d = double(pack.lane[v]) - double(shift.lane[v]);
+            const double d = pack.lane[v] - shift.lane[v];
             sums[v] += d;
             sums[WIDTH + v] += d * d;
         }

@@ -3,11 +3,11 @@
 //
 // N batch, H W image, C channels, KH KW window, OH OW output. `where` holds flat pixel indices h*W + w.
 //
-// The ways back gather: each pixel of the image looks for the outputs that it went into, so that no two threads write to
-// one place and the order of each sum is fixed. For an average these are known. For a maximum (scatter2d) the window is
-// not known, and `where` may be anything. So a first kernel notes, for each row and column of the image, the first and
-// the last row and column of the output that read from it; the second searches between these. For any pooling that is as
-// few outputs as windows overlap; for any other `where` it is more of them, and still right.
+// The ways back gather: each pixel of the image looks for the outputs that it went into, so that no two threads write
+// to one place and the order of each sum is fixed. For an average these are known. For a maximum (scatter2d) the window
+// is not known, and `where` may be anything. So a first kernel notes, for each row and column of the image, the first
+// and the last row and column of the output that read from it; the second searches between these. For any pooling that
+// is as few outputs as windows overlap; for any other `where` it is more of them, and still right.
 // defines: REAL=float|double
 // minimum: sm_75
 #include "divide.cuh"
@@ -68,7 +68,7 @@ __device__ __forceinline__ void max_of_box(const real* image, int w, int c, cons
             const Pack<V> x = load_pack<V>(image + (long long)pixel * c);
 #pragma unroll
             for (int v = 0; v < V; ++v)
-                if (!(x.lane[v] <= best.lane[v]) && best.lane[v] == best.lane[v]) {  // larger or NaN, and no NaN before it
+                if (!(x.lane[v] <= best.lane[v]) && best.lane[v] == best.lane[v]) {  // larger or the first NaN
                     best.lane[v] = x.lane[v];
                     index.lane[v] = pixel;
                 }

@@ -9,6 +9,7 @@ from minicnn.kernels import reference
 from minicnn.kernels.contract import Array
 from minicnn.kernels.gpu.group_norm import group_norm, group_norm_backward
 from tests.gpu.comparing import assert_near, in_float64, to_device, to_host
+from tests.gpu.emulator import thread_order
 
 LIMITS = {"float32": 2e-6, "float64": 1e-12}
 
@@ -97,3 +98,18 @@ def test_nothing_to_normalize(shape: tuple[int, int, int], positions: int) -> No
     assert mean.shape == var.shape == (shape[0], 2)
     for gradient in to_host((ggamma, gbeta)):
         np.testing.assert_array_equal(gradient, np.zeros_like(gamma))
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((2, 200, 12), 3), ((37, 1, 40), 1), ((3, 1, 1200), 1)])
+def test_the_same_bits_in_every_order_of_threads(
+    shape: tuple[int, int, int], groups: int, rng: np.random.Generator
+) -> None:
+    x = to_device(rng.standard_normal(shape).astype(np.float32))
+    gamma = to_device(rng.standard_normal((1, shape[-1])).astype(np.float32))
+    received = []
+    for order in ("forward", "reverse", "random"):
+        with thread_order(order):
+            y, mean, var = group_norm(x, gamma, gamma, groups, 1e-3)
+            gradients = group_norm_backward(y, x, gamma, mean, var, groups, 1e-3)
+            received.append([array.tobytes() for array in to_host((y, mean, var, *gradients))])
+    assert received[0] == received[1] == received[2]

@@ -10,6 +10,7 @@ import pytest
 from minicnn.kernels import reference
 from minicnn.kernels.gpu.local_response import local_response_norm, local_response_norm_backward
 from tests.gpu.comparing import assert_near, in_float64, to_device, to_host
+from tests.gpu.emulator import thread_order
 
 LIMITS = {"float32": 2e-6, "float64": 1e-13}
 SHAPES_AND_SIZES = [((97, 8), 5), ((256, 3), 5), ((3, 255), 4), ((3, 257), 5), ((2, 600), 1199), ((300, 1), 3)]
@@ -37,3 +38,12 @@ def test_a_nan_spoils_the_channels_around_it(rng: np.random.Generator) -> None:
     gx = to_host(local_response_norm_backward(*to_device((np.ones_like(x), x)), **options))
     exact = reference.local_response_norm_backward(np.ones_like(x), x, **options)
     np.testing.assert_array_equal(np.isnan(gx), np.isnan(exact))
+
+
+def test_the_same_bits_in_every_order_of_threads(rng: np.random.Generator) -> None:
+    gy, x = to_device(tuple(rng.standard_normal((90, 7)).astype(np.float32) for _ in range(2)))
+    received = []
+    for order in ("forward", "reverse", "random"):
+        with thread_order(order):
+            received.append(to_host(local_response_norm_backward(gy, x, 5, 0.1, 0.75, 1.0)).tobytes())
+    assert received[0] == received[1] == received[2]

@@ -11,6 +11,7 @@ from minicnn.kernels import reference
 from minicnn.kernels.contract import Array
 from minicnn.kernels.gpu.norm import batch_norm, batch_norm_backward, batch_norm_inference
 from tests.gpu.comparing import assert_near, in_float64, to_device, to_host
+from tests.gpu.emulator import thread_order
 
 LIMITS = {"float32": 2e-6, "float64": 1e-12}
 SHAPES = [(5, 1), (700, 1), (37, 3), (530, 4), (9, 255), (6, 256), (5, 257), (3, 260), (2, 2048), (4, 3, 5, 96)]
@@ -95,3 +96,15 @@ def test_rows_that_many_slices_share_give_the_same_bits_twice(c: int, rng: np.ra
     first, second = (to_host(batch_norm(**given, epsilon=1e-3)) for _ in range(2))
     assert [a.tobytes() for a in first] == [a.tobytes() for a in second]
     assert_all_near(first, reference.batch_norm(**in_float64(to_host(given)), epsilon=1e-3), 2e-6)
+
+
+@pytest.mark.parametrize("c", [3, 12])
+def test_the_same_bits_in_every_order_of_threads(c: int, rng: np.random.Generator) -> None:
+    given = to_device(drawn(rng, (1500, c), "float32"))
+    received = []
+    for order in ("forward", "reverse", "random"):
+        with thread_order(order):
+            y, mean, var = batch_norm(**given, epsilon=1e-3, activation="relu")
+            gradients = batch_norm_backward(y, given["x"], given["gamma"], mean, var, 1e-3, y)
+            received.append([array.tobytes() for array in to_host((y, mean, var, *gradients))])
+    assert received[0] == received[1] == received[2]

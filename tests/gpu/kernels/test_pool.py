@@ -20,6 +20,7 @@ from minicnn.kernels.gpu.pool import (
 )
 from minicnn.kernels.gpu.runtime import cp
 from tests.gpu.comparing import assert_near, in_float64, to_device, to_host
+from tests.gpu.emulator import thread_order
 
 ALEXNET: dict[str, Any] = {"window": (3, 3), "strides": (2, 2), "padding": ((1, 0), (0, 1))}
 CHANNELS = [1, 3, 4, 7, 8, 12, 33]
@@ -124,3 +125,14 @@ def test_average_of_a_large_window_keeps_its_digits(rng: np.random.Generator) ->
     options: dict[str, Any] = {"window": (64, 60), "strides": (1, 1), "padding": ((0, 0), (0, 0))}
     received = to_host(avg_pool2d(to_device(x), **options))
     np.testing.assert_allclose(received, reference.avg_pool2d(in_float64(x), **options), rtol=1e-6)
+
+
+def test_the_same_bits_in_every_order_of_threads(rng: np.random.Generator) -> None:
+    x, gy = to_device((normal(rng, 5, 17, 15, 4), normal(rng, 5, 8, 7, 4)))
+    received = []
+    for order in ("forward", "reverse", "random"):
+        with thread_order(order):
+            y, where = max_pool2d(x, (3, 3), (2, 2), ((0, 0), (0, 0)))
+            outputs = y, where, scatter2d(gy, where, (17, 15))
+            received.append([array.tobytes() for array in to_host(outputs)])
+    assert received[0] == received[1] == received[2]
