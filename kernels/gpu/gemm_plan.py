@@ -140,7 +140,7 @@ _MULTIPROCESSORS = 132
 _MULTIPLY_ADDS = 128  # a cycle and multiprocessor
 _BYTES = 1800  # a cycle, from memory
 _STEP_LATENCY = 700  # cycles from the request of a step's numbers to their use
-_LAUNCH = 4000  # cycles that a second kernel costs
+_LAUNCH = 8000  # cycles that a second kernel costs
 _BLOCKS_TO_SPARE = 8 * _MULTIPROCESSORS  # with so many, slices would only cost memory
 
 
@@ -152,10 +152,15 @@ class Plan(NamedTuple):
     slice_terms: int
     blocks: int
 
+    @property
+    def size(self) -> int:
+        """Numbers in all tiles and slices, those beyond the edges of the result included."""
+        return self.blocks * self.tile.rows * self.tile.columns
+
 
 @lru_cache(maxsize=4096)
 def plan(product: Product, itemsize: int) -> Plan:
-    """The tile and the number of slices that promise the shortest time."""
+    """The tile and the number of slices that promise the shortest time; of equals, the one that computes least."""
     fewest = max(-(-product.k // _LONGEST_SUM), 1)
     whole = _slice_terms(product.k, fewest)
     candidates = [planned(product, tile, whole) for tile in TILES]
@@ -163,7 +168,7 @@ def plan(product: Product, itemsize: int) -> Plan:
     for tile, unsliced in zip(TILES, list(candidates), strict=True):
         if unsliced.blocks < _BLOCKS_TO_SPARE:
             candidates += [planned(product, tile, terms) for terms in sorted(cuts, reverse=True)]
-    return min(candidates, key=lambda candidate: cycles(product, candidate, itemsize))
+    return min(candidates, key=lambda candidate: (cycles(product, candidate, itemsize), candidate.size))
 
 
 def _slice_terms(k: int, slices: int) -> int:
