@@ -51,57 +51,71 @@ __device__ __forceinline__ Axis gradient_axis(int size, int source, int taps, in
             -(every * dilation / stride), count, first, every};
 }
 
-// A walk along the depth: k = (row * taps across + column) * channels + channel.
-struct Tap {
-    int row, column, channel;
-
-    __device__ void advance(int count, int columns, int channels) {
-        channel += count;
-        while (channel >= channels) {
-            channel -= channels;
-            if (++column == columns) {
-                column = 0;
-                ++row;
-            }
-        }
-    }
+// How far memory is left behind, in numbers, at the end of a tap's channels: to the next tap of the row, and, on top of
+// that, to the next row of taps. Known before the walk, so that it is but an addition.
+struct Steps {
+    long long tap, row;
 };
 
-// The matrix A: row = a pixel of the result, depth = (tap, channel). A thread has one row; WIDTH channels at a time.
+// The matrix A: row = a pixel of the result, depth k = (tap, channel). A thread has one row and walks along the depth,
+// WIDTH channels at a time; that the tap lies in the image is checked once for all its channels.
 template <class T, int WIDTH>
 struct PatchRows {
     static constexpr int STRIDE = T::THREADS / T::ROWS * WIDTH;
     static constexpr int COUNT = T::DEPTH / STRIDE;
 
     const Axis &down, &across;
-    int channels, pitch;  // of a group; of a pixel
-    int row0, column0;    // source pixel under the tap (0, 0)
-    const real* origin;   // where that pixel lies, or would
-    Tap tap;
+    const Steps& steps;
+    const int channels;                    // of a group
+    int tap_row, tap_column, channel;      // where the walk stands
+    int row, column;                       // the source pixel there
+    const real* next;
+    bool inside;
     Pack<WIDTH> held[COUNT];
 
     // source (N, down.source, across.source, pitch) from the first channel of the group; `pixel` of `pixels`.
-    __device__ PatchRows(const real* source, const Axis& down, const Axis& across, int channels, int pitch, int pixel,
-                         int pixels)
-        : down(down), across(across), channels(channels), pitch(pitch), tap{0, 0, 0} {
+    __device__ PatchRows(const real* source, const Axis& down, const Axis& across, const Steps& steps, int channels,
+                         int pitch, int pixel, int pixels)
+        : down(down), across(across), steps(steps), channels(channels), tap_row(0), tap_column(0), channel(0) {
         pixel += threadIdx.x % T::ROWS;
         const int line = pixel / across.size, image = line / down.size;
-        row0 = (line - image * down.size) * down.stride + down.start;
-        column0 = (pixel - line * across.size) * across.stride + across.start;
-        origin = source + (((long long)image * down.source + row0) * across.source + column0) * pitch;
-        if (pixel >= pixels) row0 = -(1 << 30);  // above every image
-        if (channels > 0) tap.advance(threadIdx.x / T::ROWS * WIDTH, across.taps, channels);
+        row = (line - image * down.size) * down.stride + down.start;
+        column = (pixel - line * across.size) * across.stride + across.start;
+        next = source + (((long long)image * down.source + row) * across.source + column) * pitch;
+        if (pixel >= pixels) row = -(1 << 30);  // above every image
+        check();
+        advance(threadIdx.x / T::ROWS * WIDTH);
+    }
+
+    __device__ void check() {
+        inside = tap_row < down.taps && (unsigned)row < (unsigned)down.source &&
+                 (unsigned)column < (unsigned)across.source;
+    }
+
+    __device__ void advance(int count) {
+        next += count;
+        channel += count;
+        if (channel < channels || channels == 0) return;
+        do {
+            channel -= channels;
+            next += steps.tap;
+            column += across.step;
+            if (++tap_column == across.taps) {
+                tap_column = 0;
+                ++tap_row;
+                next += steps.row;
+                column -= across.taps * across.step;
+                row += down.step;
+            }
+        } while (channel >= channels);
+        check();
     }
 
     __device__ void fetch() {
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
-            const int row = tap.row * down.step, column = tap.column * across.step;
-            const bool inside = tap.row < down.taps && (unsigned)(row0 + row) < (unsigned)down.source &&
-                                (unsigned)(column0 + column) < (unsigned)across.source;
-            const long long offset = (long long)(row * across.source + column) * pitch + tap.channel;
-            held[i] = inside ? load_pack<WIDTH>(origin + offset) : Pack<WIDTH>{};
-            tap.advance(STRIDE, across.taps, channels);
+            held[i] = inside ? load_pack<WIDTH>(next) : Pack<WIDTH>{};
+            advance(STRIDE);
         }
     }
 
@@ -122,30 +136,45 @@ struct TurnedFilters {
     static constexpr int STRIDE = T::THREADS / T::COLUMNS * WIDTH;
     static constexpr int COUNT = T::DEPTH / STRIDE;
 
-    const real* source;
     const Axis &down, &across;
-    const ConvGeometry& g;
-    int channels, filters;  // of a group
-    Tap tap;
+    const Steps& steps;
+    const int filters;                // of a group
+    int tap_row, tap_column, filter;  // where the walk stands
+    const real* next;
     bool inside;
     Pack<WIDTH> held[COUNT];
 
-    __device__ TurnedFilters(const real* w, const ConvGeometry& g, const Axis& down, const Axis& across, int channel)
-        : down(down), across(across), g(g), channels(g.c / g.groups), filters(g.f / g.groups), tap{0, 0, 0} {
+    // w from the first filter of the group; columns from `channel`.
+    __device__ TurnedFilters(const real* w, const ConvGeometry& g, const Axis& down, const Axis& across,
+                             const Steps& steps, int channel)
+        : down(down), across(across), steps(steps), filters(g.f / g.groups), tap_row(0), tap_column(0), filter(0) {
+        const int channels = g.c / g.groups;
         channel += threadIdx.x % T::COLUMNS;
         inside = channel < channels;
-        source = w + (long long)channel * g.f;
-        if (filters > 0) tap.advance(threadIdx.x / T::COLUMNS * WIDTH, across.taps, filters);
+        next = w + ((long long)(down.first_tap * g.kw + across.first_tap) * channels + channel) * g.f;
+        advance(threadIdx.x / T::COLUMNS * WIDTH);
+    }
+
+    __device__ void advance(int count) {
+        next += count;
+        filter += count;
+        if (filter < filters || filters == 0) return;
+        do {
+            filter -= filters;
+            next += steps.tap;
+            if (++tap_column == across.taps) {
+                tap_column = 0;
+                ++tap_row;
+                next += steps.row;
+            }
+        } while (filter >= filters);
     }
 
     __device__ void fetch() {
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
-            const int row = down.first_tap + tap.row * down.tap_stride;
-            const int column = across.first_tap + tap.column * across.tap_stride;
-            const real* address = source + (long long)((row * g.kw + column) * channels) * g.f + tap.channel;
-            held[i] = inside && tap.row < down.taps ? load_pack<WIDTH>(address) : Pack<WIDTH>{};
-            tap.advance(STRIDE, across.taps, filters);
+            held[i] = inside && tap_row < down.taps ? load_pack<WIDTH>(next) : Pack<WIDTH>{};
+            advance(STRIDE);
         }
     }
 
@@ -176,7 +205,7 @@ __device__ __noinline__ void activate_written(real* y, int pitch, int pixel, int
 // y = group.
 template <class T, int WIDTH>
 __device__ __forceinline__ void convolve(typename T::Memory& memory, const real* x, const real* w, const real* b, real* y,
-                                         const ConvGeometry& g, int activation) {
+                                         const ConvGeometry& g, const Steps& steps, int activation) {
     const int channels = g.c / g.groups, filters = g.f / g.groups, group = blockIdx.y;
     const int tiles_across = (filters + T::COLUMNS - 1) / T::COLUMNS;
     const int pixel = blockIdx.x / tiles_across * T::ROWS, filter = blockIdx.x % tiles_across * T::COLUMNS;
@@ -184,7 +213,7 @@ __device__ __forceinline__ void convolve(typename T::Memory& memory, const real*
     const Axis down = forward_axis(g.oh, g.h, g.kh, g.sh, g.top, g.dh);
     const Axis across = forward_axis(g.ow, g.w, g.kw, g.sw, g.left, g.dw);
 
-    PatchRows<T, WIDTH> patches(x + group * channels, down, across, channels, g.c, pixel, pixels);
+    PatchRows<T, WIDTH> patches(x + group * channels, down, across, steps, channels, g.c, pixel, pixels);
     MatrixRows<T, WIDTH> kernel(w + group * filters, g.f, filter, filters, 0, depth);
     typename T::Sums sums;
     multiply_tile<T>(memory, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);
@@ -217,6 +246,7 @@ template <class T>
 struct Gradient {
     typename T::Memory tile;
     Axis down, across;
+    Steps source_steps, kernel_steps;
     long long places[T::ROWS];  // where the pixels of the tile lie in gx
 };
 
@@ -232,6 +262,12 @@ __device__ __forceinline__ void convolve_back(Gradient<T>& shared, const real* g
     if (threadIdx.x == 0) shared.down = gradient_axis(g.h, g.oh, g.kh, g.sh, g.top, g.dh, row_phase);
     if (threadIdx.x == 1) shared.across = gradient_axis(g.w, g.ow, g.kw, g.sw, g.left, g.dw, column_phase);
     __syncthreads();
+    if (threadIdx.x == 0) {
+        shared.source_steps = {(long long)across.step * g.f - filters,
+                               (long long)(down.step * g.ow - across.taps * across.step) * g.f};
+        shared.kernel_steps = {(long long)(across.tap_stride * channels) * g.f - filters,
+                               (long long)((down.tap_stride * g.kw - across.taps * across.tap_stride) * channels) * g.f};
+    }
     const int pixels = g.n * down.size * across.size, depth = down.taps * across.taps * filters;
     if (pixel >= pixels) return;  // the classes differ by a row or a column of pixels
 
@@ -243,8 +279,8 @@ __device__ __forceinline__ void convolve_back(Gradient<T>& shared, const real* g
     }
     __syncthreads();
 
-    PatchRows<T, WIDTH> patches(gy + group * filters, down, across, filters, g.f, pixel, pixels);
-    TurnedFilters<T, WIDTH> kernel(w + group * filters, g, down, across, channel);
+    PatchRows<T, WIDTH> patches(gy + group * filters, down, across, shared.source_steps, filters, g.f, pixel, pixels);
+    TurnedFilters<T, WIDTH> kernel(w + group * filters, g, down, across, shared.kernel_steps, channel);
     typename T::Sums sums;
     multiply_tile<T>(shared.tile, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);
 
@@ -261,37 +297,37 @@ __device__ __forceinline__ void convolve_back(Gradient<T>& shared, const real* g
 
 extern "C" __global__ void __launch_bounds__(256, LARGE_BLOCKS)
     conv2d_large(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                 real* __restrict__ y, const ConvGeometry g, int activation) {
+                 real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Large::Memory memory;
-    convolve<Large, LANES>(memory, x, w, b, y, g, activation);
+    convolve<Large, LANES>(memory, x, w, b, y, g, steps, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     conv2d_medium(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                  real* __restrict__ y, const ConvGeometry g, int activation) {
+                  real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Medium::Memory memory;
-    convolve<Medium, LANES>(memory, x, w, b, y, g, activation);
+    convolve<Medium, LANES>(memory, x, w, b, y, g, steps, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128)
     conv2d_small(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                 real* __restrict__ y, const ConvGeometry g, int activation) {
+                 real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Small::Memory memory;
-    convolve<Small, LANES>(memory, x, w, b, y, g, activation);
+    convolve<Small, LANES>(memory, x, w, b, y, g, steps, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     conv2d_medium_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                      real* __restrict__ y, const ConvGeometry g, int activation) {
+                      real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Medium::Memory memory;
-    convolve<Medium, 1>(memory, x, w, b, y, g, activation);
+    convolve<Medium, 1>(memory, x, w, b, y, g, steps, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128)
     conv2d_small_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                     real* __restrict__ y, const ConvGeometry g, int activation) {
+                     real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Small::Memory memory;
-    convolve<Small, 1>(memory, x, w, b, y, g, activation);
+    convolve<Small, 1>(memory, x, w, b, y, g, steps, activation);
 }
 
 // ------------------------------------------------------------------------------------------------- input gradient

@@ -146,12 +146,13 @@ class _Launch(NamedTuple):
     kernel: str
     grid: tuple[int, int, int]
     threads: int
-    geometry: Any
+    structs: tuple[Any, ...]
+    """What the kernel takes besides arrays and numbers: a ConvGeometry, and Steps where the host works them out."""
 
 
-def _geometry(file: str, sizes: Sizes, dtype: str) -> Any:
-    """The struct that the kernels of a file take."""
-    return module(file, dtype).struct("ConvGeometry", **sizes._asdict())
+def _struct(file: str, dtype: str, name: str, **fields: int) -> Any:
+    """A struct that the kernels of a file take by value."""
+    return module(file, dtype).struct(name, **fields)
 
 
 # ---------------------------------------------------------------------------------------------------- forward
@@ -161,7 +162,7 @@ def _forward(x: Array, w: Array, b: Array | None, y: Array, sizes: Sizes, activa
     """Fill y (N, OH, OW, F)."""
     launch = _plan_forward(sizes, _is_packed(sizes, x, w, y), x.dtype.name)
     kernel = module(_FILE, x.dtype).kernel(launch.kernel)
-    kernel(launch.grid, launch.threads, x, w, b, y, launch.geometry, CODES[activation])
+    kernel(launch.grid, launch.threads, x, w, b, y, *launch.structs, CODES[activation])
 
 
 @lru_cache(maxsize=1024)
@@ -169,7 +170,15 @@ def _plan_forward(sizes: Sizes, packed: bool, dtype: str) -> _Launch:
     rows, columns = sizes.n * sizes.oh * sizes.ow, sizes.f // sizes.groups
     tile, suffix = _choose_tile(rows, columns, sizes.groups, packed)
     grid = (_tiles(rows, columns, tile), sizes.groups, 1)
-    return _Launch(f"conv2d{suffix}", grid, tile.threads, _geometry(_FILE, sizes, dtype))
+    geometry = _struct(_FILE, dtype, "ConvGeometry", **sizes._asdict())
+    steps = _struct(
+        _FILE,
+        dtype,
+        "Steps",
+        tap=sizes.dw * sizes.c - sizes.c // sizes.groups,
+        row=(sizes.dh * sizes.w - sizes.kw * sizes.dw) * sizes.c,
+    )
+    return _Launch(f"conv2d{suffix}", grid, tile.threads, (geometry, steps))
 
 
 # ---------------------------------------------------------------------------------------------------- input gradient
@@ -179,7 +188,7 @@ def _input_grad(gy: Array, w: Array, gx: Array, sizes: Sizes) -> None:
     """Fill gx (N, H, W, C)."""
     launch = _plan_input_grad(sizes, _is_packed(sizes, gx, w, gy), gy.dtype.name)
     kernel = module(_FILE, gy.dtype).kernel(launch.kernel)
-    kernel(launch.grid, launch.threads, gy, w, gx, launch.geometry)
+    kernel(launch.grid, launch.threads, gy, w, gx, *launch.structs)
 
 
 @lru_cache(maxsize=1024)
@@ -189,7 +198,8 @@ def _plan_input_grad(sizes: Sizes, packed: bool, dtype: str) -> _Launch:
     columns, classes = sizes.c // sizes.groups, sizes.sh * sizes.sw
     tile, suffix = _choose_tile(rows, columns, sizes.groups * classes, packed)
     grid = (_tiles(rows, columns, tile), sizes.groups, classes)
-    return _Launch(f"conv2d_input_grad{suffix}", grid, tile.threads, _geometry(_FILE, sizes, dtype))
+    geometry = _struct(_FILE, dtype, "ConvGeometry", **sizes._asdict())
+    return _Launch(f"conv2d_input_grad{suffix}", grid, tile.threads, (geometry,))
 
 
 # ---------------------------------------------------------------------------------------------------- weight gradient
@@ -201,7 +211,7 @@ def _weight_grad(x: Array, gy: Array, gw: Array, sizes: Sizes) -> None:
     slices = launch.grid[2]
     partial = gw if slices == 1 else cp.empty((slices, *gw.shape), gw.dtype)
     kernel = module(_WEIGHT_GRAD_FILE, x.dtype).kernel(launch.kernel)
-    kernel(launch.grid, launch.threads, x, gy, partial, launch.geometry, slice_pixels)
+    kernel(launch.grid, launch.threads, x, gy, partial, *launch.structs, slice_pixels)
     if slices != 1:
         sum_slices(partial, gw)
 
@@ -220,8 +230,15 @@ def _plan_weight_grad(sizes: Sizes, packed: bool, dtype: str) -> tuple[_Launch, 
     pixels = sizes.n * sizes.oh * sizes.ow
     slice_pixels = _slice_pixels(pixels, tiles * sizes.groups, _MULTIPROCESSORS * tile.resident)
     grid = (tiles, sizes.groups, -(-pixels // slice_pixels))
-    geometry = _geometry(_WEIGHT_GRAD_FILE, sizes, dtype)
-    return _Launch(f"conv2d_weight_grad{suffix}", grid, tile.threads, geometry), slice_pixels
+    geometry = _struct(_WEIGHT_GRAD_FILE, dtype, "ConvGeometry", **sizes._asdict())
+    steps = _struct(
+        _WEIGHT_GRAD_FILE,
+        dtype,
+        "Steps",
+        row=(sizes.sh * sizes.w - sizes.ow * sizes.sw) * sizes.c,
+        image=(sizes.h - sizes.oh * sizes.sh) * sizes.w * sizes.c,
+    )
+    return _Launch(f"conv2d_weight_grad{suffix}", grid, tile.threads, (geometry, steps)), slice_pixels
 
 
 def _slice_pixels(pixels: int, tiles: int, resident: int) -> int:

@@ -120,24 +120,24 @@ struct MatrixRows {
     static constexpr int COUNT = T::DEPTH / STRIDE;
 
     const real* next;
-    int pitch, row, end;
+    int pitch, left;  // rows that are left from `next`
     Pack<WIDTH> held[COUNT];
 
     // source (rows, pitch); this tile has the columns from tile_column, of `columns`, and the rows from first to end.
     __device__ MatrixRows(const real* source, int pitch, int tile_column, int columns, int first, int end)
         : pitch(pitch) {
         const int column = tile_column + threadIdx.x % ACROSS * WIDTH;
-        row = first + threadIdx.x / ACROSS;
-        this->end = column < columns ? end : first;  // beyond the last column: no rows
+        const int row = first + threadIdx.x / ACROSS;
+        left = column < columns ? end - row : 0;
         next = source + (long long)row * pitch + column;
     }
 
     __device__ void fetch() {
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
-            held[i] = row < end ? load_pack<WIDTH>(next) : Pack<WIDTH>{};
+            held[i] = left > 0 ? load_pack<WIDTH>(next) : Pack<WIDTH>{};
             next += (long long)STRIDE * pitch;
-            row += STRIDE;
+            left -= STRIDE;
         }
     }
 
