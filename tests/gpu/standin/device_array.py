@@ -74,6 +74,13 @@ class ndarray:
 
         return Device(0)
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what Python itself looks for
+            raise AttributeError(name)
+        raise AttributeError(
+            f"the stand-in's ndarray has no {name!r}: check that CuPy has it, then add it to tests/gpu/standin"
+        )
+
     def __len__(self) -> int:
         return len(self._host)
 

@@ -38,10 +38,12 @@ static inline bool is_shared(const void* address, unsigned bytes) {
 template <unsigned BYTES>
 static inline void cp_async(void* destination, const void* source, unsigned valid_bytes, Place place) {
     static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async copies 4, 8 or 16 bytes");
-    if (reinterpret_cast<uintptr_t>(destination) % BYTES) fail("misaligned cp.async destination at " + describe(place));
-    if (reinterpret_cast<uintptr_t>(source) % BYTES) fail("misaligned cp.async source at " + describe(place));
-    if (!is_shared(destination, BYTES)) fail("cp.async to an address that is not shared memory at " + describe(place));
-    if (valid_bytes > BYTES) fail("cp.async of more valid bytes than it copies at " + describe(place));
+    const char* mistake = nullptr;
+    if (reinterpret_cast<uintptr_t>(destination) % BYTES) mistake = "misaligned cp.async destination";
+    else if (reinterpret_cast<uintptr_t>(source) % BYTES) mistake = "misaligned cp.async source";
+    else if (!is_shared(destination, BYTES)) mistake = "cp.async to an address that is not shared memory";
+    else if (valid_bytes > BYTES) mistake = "cp.async of more valid bytes than it copies";
+    if (mistake) EMULATOR_FAIL("%s at %s:%d", mistake, place.file, place.line);
     std::memset(destination, POISON, BYTES);
     my_copies().open.push_back({destination, source, BYTES, valid_bytes});
 }

@@ -19,8 +19,8 @@ static inline int block_barrier(bool vote, Place place) {
     Thread& thread = *machine.current;
     if (machine.at_barrier == 0) machine.barrier = place;
     if (!(machine.barrier == place))
-        fail("divergent barrier: __syncthreads at " + describe(place) + " while other threads of the block wait at " +
-             describe(machine.barrier));
+        EMULATOR_FAIL("divergent barrier: __syncthreads at %s:%d while other threads of the block wait at %s:%d",
+                      place.file, place.line, machine.barrier.file, machine.barrier.line);
     machine.votes += vote;
     thread.place = place;
     if (++machine.at_barrier == machine.alive) {
@@ -53,13 +53,16 @@ static inline void warp_meet(unsigned mask, Completion completion, Place place) 
     Thread& thread = *machine.current;
     const unsigned lane = lane_of(thread), warp_number = warp_of(thread);
     Warp& warp = machine.warps[warp_number];
-    if (!(mask >> lane & 1)) fail("warp operation at " + describe(place) + ": the mask does not name the calling lane");
+    if (!(mask >> lane & 1))
+        EMULATOR_FAIL("warp operation at %s:%d: the mask does not name the calling lane", place.file, place.line);
     for (unsigned others = warp.arrived & mask; others; others &= others - 1) {
         const unsigned other = __builtin_ctz(others);
         const Thread& waiting = machine.threads[warp_number * WARP + other];
         if (!(waiting.place == place))
-            fail("divergent warp: operations at " + describe(place) + " and " + describe(waiting.place) + " meet");
-        if (warp.lane[other].mask != mask) fail("warp operation at " + describe(place) + ": lanes pass different masks");
+            EMULATOR_FAIL("divergent warp: operations at %s:%d and %s:%d meet", place.file, place.line, waiting.place.file,
+                          waiting.place.line);
+        if (warp.lane[other].mask != mask)
+            EMULATOR_FAIL("warp operation at %s:%d: lanes pass different masks", place.file, place.line);
     }
     warp.lane[lane].mask = mask;
     warp.completion[lane] = completion;

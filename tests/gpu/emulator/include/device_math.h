@@ -13,8 +13,8 @@
 
 #undef assert
 #define assert(condition)                                                                                              \
-    ((condition) ? void() : ::emulator::fail("assertion failed: " #condition " at line " + std::to_string(__LINE__)))
-[[noreturn]] static inline void __trap() { ::emulator::fail("__trap()"); }
+    ((condition) ? void() : EMULATOR_FAIL("assertion failed: %s at line %d", #condition, __LINE__))
+[[noreturn]] static inline void __trap() { EMULATOR_FAIL("__trap()"); }
 
 #define EMULATOR_MIN_MAX(T)                                                                                            \
     static inline T min(T a, T b) { return b < a ? b : a; }                                                            \

@@ -5,8 +5,6 @@
 #include "half_types.h"
 #include "vectors.h"
 
-#include <numeric>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -107,7 +105,6 @@ static inline int run(void (*body)(void*), void* body_arguments, Launch& launch)
     machine.threads.resize(threads);
     machine.warps.resize((threads + WARP - 1) / WARP);
     machine.failed = false;
-    machine.error.clear();
     machine.statistics = Statistics{};
 
     std::vector<char> memory(launch.dynamic_shared_bytes + 128);
@@ -120,7 +117,7 @@ static inline int run(void (*body)(void*), void* body_arguments, Launch& launch)
     }
     launch.statistics = machine.statistics;
     if (!machine.failed) return 0;
-    std::snprintf(launch.error, launch.error_bytes, "%s", machine.error.c_str());
+    std::snprintf(launch.error, launch.error_bytes, "%s", machine.error);
     fibers.forget_all();
     return 1;
 }
@@ -161,36 +158,48 @@ EMULATOR_SCALAR_OF(ushort2, unsigned short) EMULATOR_SCALAR_OF(ushort4, unsigned
 EMULATOR_SCALAR_OF(__half2, __half) EMULATOR_SCALAR_OF(__nv_bfloat162, __nv_bfloat16)
 
 template <class T>
-static std::string dtype_name() {
-    if constexpr (std::is_same_v<T, bool>) return "b1";
-    else if constexpr (std::is_pointer_v<T>) return "u8";  // an array of addresses
-    else if constexpr (std::is_same_v<T, __half>) return "f2";
-    else if constexpr (std::is_same_v<T, __nv_bfloat16>) return "bf16";
-    else if constexpr (std::is_floating_point_v<T>) return "f" + std::to_string(sizeof(T));
-    else if constexpr (std::is_integral_v<T>) return (std::is_signed_v<T> ? "i" : "u") + std::to_string(sizeof(T));
-    else if constexpr (std::is_void_v<T>) return "void";
-    else return "struct";
+static constexpr const char* dtype_name() {
+    constexpr int size = sizeof(std::conditional_t<std::is_void_v<T>, char, T>);
+    constexpr int log = size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3;
+    constexpr const char *floats[] = {"", "f2", "f4", "f8"}, *signeds[] = {"i1", "i2", "i4", "i8"},
+                         *unsigneds[] = {"u1", "u2", "u4", "u8"};
+    if (std::is_same_v<T, bool>) return "b1";
+    if (std::is_same_v<T, __half>) return "f2";
+    if (std::is_same_v<T, __nv_bfloat16>) return "bf16";
+    if (std::is_pointer_v<T>) return "u8";  // an array of addresses
+    if (std::is_floating_point_v<T>) return floats[log];
+    if (std::is_integral_v<T>) return std::is_signed_v<T> ? signeds[log] : unsigneds[log];
+    return std::is_void_v<T> ? "void" : "struct";
 }
 
+struct Text {
+    char data[4096];
+    size_t length = 0;
+    void add(const char* kind, const char* dtype, size_t size, size_t alignment) {
+        length += std::snprintf(data + length, sizeof data - length, "%s %s %zu %zu;", kind, dtype, size, alignment);
+    }
+};
+
 template <class T>
-static std::string describe_parameter() {
+static void describe_parameter(Text& text) {
     if constexpr (std::is_pointer_v<T>) {
         using Pointee = std::remove_pointer_t<T>;
         using Element = std::remove_cv_t<Pointee>;
-        const std::string kind = std::is_const_v<Pointee> ? "in " : "out ";
-        const std::string dtype = dtype_name<typename Scalar<Element>::type>();
-        if constexpr (std::is_void_v<Element>) return kind + dtype + " 1 1;";
-        else return kind + dtype + " " + std::to_string(sizeof(Element)) + " " + std::to_string(alignof(Element)) + ";";
+        using Sized = std::conditional_t<std::is_void_v<Element>, char, Element>;
+        text.add(std::is_const_v<Pointee> ? "in" : "out", dtype_name<typename Scalar<Element>::type>(), sizeof(Sized),
+                 alignof(Sized));
     } else {
-        const std::string dtype = std::is_same_v<typename Scalar<T>::type, T> ? dtype_name<T>() : "struct";
-        return "value " + dtype + " " + std::to_string(sizeof(T)) + " " + std::to_string(alignof(T)) + ";";
+        constexpr bool is_vector = !std::is_same_v<typename Scalar<T>::type, T>;
+        text.add("value", is_vector ? "struct" : dtype_name<T>(), sizeof(T), alignof(T));
     }
 }
 
 template <class... Parameters>
 static const char* signature(void (*)(Parameters...)) {
-    static const std::string text = (std::string() + ... + describe_parameter<std::remove_cv_t<Parameters>>());
-    return text.c_str();
+    static Text text;
+    text.length = text.data[0] = 0;
+    (describe_parameter<std::remove_cv_t<Parameters>>(text), ...);
+    return text.data;
 }
 
 // Of `__launch_bounds__(threads, blocks)`, the threads.

@@ -1,11 +1,12 @@
 // The machine that runs a block: its threads, warps and counters, CUDA's qualifiers and built-in variables.
 #pragma once
 
+#include <algorithm>
+#include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string>
 #include <vector>
 
 #define __global__
@@ -100,7 +101,7 @@ struct Machine {
     void* body_arguments = nullptr;
 
     bool failed = false;
-    std::string error;
+    char error[512];
     Statistics statistics{};
 };
 
@@ -108,25 +109,21 @@ static Machine machine;
 
 [[noreturn]] static void leave_for_good();  // fibers.h
 
-static inline std::string describe(const Place& place) {
-    return std::string(place.file ? place.file : "?") + ":" + std::to_string(place.line);
-}
-
-static inline std::string describe(const uint3& index) {
-    return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) + ")";
-}
-
-// Keep the first error and what was running; the scheduler sees it and gives the launch up.
-static inline void record_error(const std::string& message) {
+// Keep the first error and what was running; the scheduler sees it and gives the launch up. As printf.
+__attribute__((format(printf, 1, 2), noinline, cold)) static void record_error(const char* format, ...) {
     if (machine.failed) return;
     machine.failed = true;
-    machine.error = message + " [block " + describe(machine.block) + ", thread " + describe(machine.current->index) + "]";
+    std::va_list values;
+    va_start(values, format);
+    const int written = std::vsnprintf(machine.error, sizeof machine.error, format, values);
+    va_end(values);
+    const size_t end = std::min<size_t>(written, sizeof machine.error - 1);
+    const uint3 block = machine.block, thread = machine.current->index;
+    std::snprintf(machine.error + end, sizeof machine.error - end, " [block (%u, %u, %u), thread (%u, %u, %u)]", block.x,
+                  block.y, block.z, thread.x, thread.y, thread.z);
 }
 
-[[noreturn]] static inline void fail(const std::string& message) {
-    record_error(message);
-    leave_for_good();
-}
+#define EMULATOR_FAIL(...) (::emulator::record_error(__VA_ARGS__), ::emulator::leave_for_good())
 
 static inline unsigned warp_of(const Thread& thread) { return thread.number / WARP; }
 static inline unsigned lane_of(const Thread& thread) { return thread.number % WARP; }

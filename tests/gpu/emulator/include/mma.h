@@ -32,7 +32,7 @@ static inline uint32_t word_of(const Lane& lane, int number) {
 
 template <class Format>
 static void complete_mma(Warp& warp, unsigned lanes) {
-    if (lanes != 0xffffffffu) fail("mma.sync by a warp of fewer than 32 threads");
+    if (lanes != 0xffffffffu) EMULATOR_FAIL("mma.sync by a warp of fewer than 32 threads");
     constexpr int K = Format::K, R = Format::PER_REGISTER;
     float a[16][K], b[K][8], d[16][8];
     for (int lane = 0; lane < 32; ++lane) {
@@ -83,7 +83,7 @@ static inline void mma_m16n8k16_bf16(float* d, const uint32_t* a, const uint32_t
 // receives elements 2*t and 2*t + 1 of row g (transposed: of column g).
 template <int MATRICES, bool TRANSPOSED>
 static void complete_ldmatrix(Warp& warp, unsigned lanes) {
-    if (lanes != 0xffffffffu) fail("ldmatrix by a warp of fewer than 32 threads");
+    if (lanes != 0xffffffffu) EMULATOR_FAIL("ldmatrix by a warp of fewer than 32 threads");
     for (int m = 0; m < MATRICES; ++m) {
         uint16_t matrix[8][8];
         for (int row = 0; row < 8; ++row) {
@@ -104,8 +104,10 @@ template <int MATRICES, bool TRANSPOSED>
 static inline void ldmatrix(uint32_t* registers, const void* row, Place place) {
     const unsigned number = lane_of(*machine.current);
     if (number < 8 * MATRICES) {  // the other lanes' addresses are not looked at
-        if (reinterpret_cast<uintptr_t>(row) % 16) fail("misaligned ldmatrix row at " + describe(place));
-        if (!is_shared(row, 16)) fail("ldmatrix from an address that is not shared memory at " + describe(place));
+        if (reinterpret_cast<uintptr_t>(row) % 16)
+            EMULATOR_FAIL("misaligned ldmatrix row at %s:%d", place.file, place.line);
+        if (!is_shared(row, 16))
+            EMULATOR_FAIL("ldmatrix from an address that is not shared memory at %s:%d", place.file, place.line);
     }
     Lane& lane = my_lane();
     std::memcpy(lane.value, &row, sizeof row);

@@ -67,8 +67,8 @@ static inline void report_deadlock() {
         if (thread.state != State::AT_BLOCK_BARRIER && thread.state != State::AT_WARP_BARRIER) continue;
         machine.current = &thread;
         const char* what = thread.state == State::AT_BLOCK_BARRIER ? "__syncthreads" : "the warp operation";
-        record_error("deadlock: " + std::string(what) + " at " + describe(thread.place) +
-                     " is not reached by every thread that it waits for");
+        record_error("deadlock: %s at %s:%d is not reached by every thread that it waits for", what, thread.place.file,
+                     thread.place.line);
         return;
     }
 }

@@ -36,7 +36,8 @@ namespace emulator {
 // A GPU refuses a vector load from an address that is no multiple of the vector's size; x86 would not notice.
 template <class T>
 static inline const T* checked(const T* address, Place place) {
-    if (reinterpret_cast<uintptr_t>(address) % alignof(T)) fail("misaligned address at " + describe(place));
+    if (reinterpret_cast<uintptr_t>(address) % alignof(T))
+        EMULATOR_FAIL("misaligned address at %s:%d", place.file, place.line);
     return address;
 }
 
