@@ -34,28 +34,10 @@ Edge: TypeAlias = tuple["Function | Tensor", int, tuple[int, ...], np.dtype[Any]
 the gradient must look like, shape and dtype."""
 
 
-class _Saved:
-    """An array kept for backward: an input's own tensor, or one that knows nothing of the graph (an output's own would
-    make a cycle) and the output's number."""
-
-    __slots__ = ("fingerprint", "output", "tensor", "version_then")
-
-    def __init__(self, tensor: Tensor, output: int | None = None) -> None:
-        self.tensor, self.output, self.version_then = tensor, output, tensor._version[0]
-        self.fingerprint = _fingerprint(tensor.data) if mode.detect_anomaly else None
-
-    def unpack(self, node: Function) -> Tensor:
-        data, version = self.tensor.data, self.tensor._version
-        edited = version[0] != self.version_then
-        if edited or (self.fingerprint is not None and self.fingerprint != _fingerprint(data)):
-            raise RuntimeError(
-                f"{node.name}: an array of shape {tuple(data.shape)} that backward needs was edited in place "
-                f"after the forward call. Received: edit number {version[0]}, expected {self.version_then}. "
-                "Edit a copy instead: t.clone(), or write t = t + 1 for t += 1."
-            )
-        if self.output is None or not mode.grad_enabled:
-            return self.tensor
-        return Tensor._wrap(data, node, self.output, version)
+_Saved: TypeAlias = tuple[Any, int | None, int | None, int | None]
+"""A value kept for backward. For an array: an input's own tensor, or one that knows nothing of the graph (an output's
+own would make a cycle); the output's number, or None; how often it had been edited; its fingerprint, where anomalies
+are looked for. For anything else: the value itself and three times None."""
 
 
 def _fingerprint(array: Array) -> int:
@@ -99,7 +81,7 @@ class Function:
     hooks: dict[int, list[Hook]] | None = None
     _recording = False
     _to_save: tuple[Any, ...] = ()
-    _saved: list[Any]
+    _saved: list[_Saved]
     _released = False
     _origin: str | None = None
 
@@ -121,7 +103,20 @@ class Function:
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What `save_for_backward` kept: inputs and outputs as tensors of the graph; non-arrays as they came."""
-        return tuple([value.unpack(self) if isinstance(value, _Saved) else value for value in self._saved])
+        values, recorded = [], mode.grad_enabled
+        for value, output, version_then, fingerprint in self._saved:
+            if version_then is not None:
+                version = value._version
+                if version[0] != version_then or (fingerprint is not None and fingerprint != _fingerprint(value.data)):
+                    raise RuntimeError(
+                        f"{self.name}: an array of shape {value.shape} that backward needs was edited in place "
+                        f"after the forward call. Received: edit number {version[0]}, expected {version_then}. "
+                        "Edit a copy instead: t.clone(), or write t = t + 1 for t += 1."
+                    )
+                if output is not None and recorded:
+                    value = Tensor._wrap(value.data, self, output, version)
+            values.append(value)
+        return tuple(values)
 
     @classmethod
     def apply(cls, *args: Any, **options: Any) -> Any:
@@ -146,22 +141,22 @@ class Function:
                 arrays.append(arg)
                 needs.append(False)
         node = cls()
-        node.kernels, node.xp = backend.kernels, backend.xp
-        node.needs_input_grad = tuple(needs)
-        if True in needs and mode.grad_enabled:
+        node.kernels, node.xp, node.needs_input_grad = backend.kernels, backend.xp, tuple(needs)
+        recording = True in needs and mode.grad_enabled
+        if recording:
             node._recording = True
 
         result = node.forward(*arrays, **options)
 
         if not isinstance(result, tuple):
             y = _as_output(result, arrays, backend.xp)
-            if not node._recording:
+            if not recording:
                 return Tensor._wrap(y)
             tensor = Tensor._wrap(y, node)
             node._record(args, arrays, (result,), (tensor,))
             return tensor
         outputs = [_as_output(y, arrays, backend.xp) for y in result]
-        if not node._recording:
+        if not recording:
             return tuple([Tensor._wrap(y) for y in outputs])
         tensors = tuple([Tensor._wrap(y, node, index) for index, y in enumerate(outputs)])
         node._record(args, arrays, result, tensors)
@@ -176,10 +171,11 @@ class Function:
         self.edges = [_edge_of(arg) if needed else None for arg, needed in zip(args, needs, strict=True)]
         self.outputs = [(y.data.shape, y.data.dtype) for y in outputs]
         self._saved = []
-        for value in self._to_save:
-            is_array = value is not None and hasattr(value, "dtype")
-            self._saved.append(_place(value, args, arrays, results, outputs) if is_array else value)
-        self._to_save = ()
+        if self._to_save:
+            inputs = dict(zip(map(id, arrays), args, strict=True))  # each tensor has an array object of its own
+            for value in self._to_save:
+                self._saved.append(_save(value, inputs.get(id(value)), results, outputs))
+            self._to_save = ()
         if mode.detect_anomaly:
             self._origin = "".join(traceback.format_list(traceback.extract_stack()[:-2]))
 
@@ -202,18 +198,25 @@ class Function:
 Hook: TypeAlias = Callable[[Tensor], Tensor | None]
 
 
-def _place(
-    value: Any, args: Sequence[Any], arrays: Sequence[Any], results: Sequence[Any], outputs: Sequence[Tensor]
-) -> _Saved:
-    """Find a saved array among inputs and results: each tensor has an array object of its own, so `is` tells."""
-    for position, array in enumerate(arrays):
-        if array is value and isinstance(args[position], Tensor):
-            return _Saved(args[position])
+def _save(value: Any, source: Any, results: Sequence[Any], outputs: Sequence[Tensor]) -> _Saved:
+    """What is kept of a value; source: the argument that it is the array of, if any."""
+    output = None
+    if isinstance(source, Tensor):
+        tensor = source
+    elif value is None or not hasattr(value, "dtype"):
+        return value, None, None, None
+    else:
+        tensor, output = _own_or_output(value, results, outputs)
+    return tensor, output, tensor._version[0], _fingerprint(tensor.data) if mode.detect_anomaly else None
+
+
+def _own_or_output(value: Array, results: Sequence[Any], outputs: Sequence[Tensor]) -> tuple[Tensor, int | None]:
+    """A tensor over an array that is no input's; and which output it is, if one."""
     for index, result in enumerate(results):
         if result is value:
             output = outputs[index]
-            return _Saved(Tensor._wrap(output.data, version=output._version), index)
-    return _Saved(Tensor._wrap(np.asarray(value) if isinstance(value, np.generic) else value))
+            return Tensor._wrap(output.data, version=output._version), index
+    return Tensor._wrap(np.asarray(value) if isinstance(value, np.generic) else value), None
 
 
 def _as_output(y: Any, arrays: Sequence[Any], xp: Any) -> Array:
@@ -358,21 +361,23 @@ def _differentiate(node: Function, arrived: list[Tensor | None], tape: _Tape) ->
         ]
     result = node.backward(*arrived)
     gradients = result if isinstance(result, tuple) else (result,)
-    if len(gradients) != len(node.edges):
+    edges, needs = node.edges, node.needs_input_grad
+    if len(gradients) != len(edges):
         raise RuntimeError(
-            f"{node.name}.backward must return one gradient (or None) for each of the {len(node.edges)} arguments of "
+            f"{node.name}.backward must return one gradient (or None) for each of the {len(edges)} arguments of "
             f"forward. Received: {len(gradients)}"
         )
-    for position, edge in enumerate(node.edges):
+    for position, edge in enumerate(edges):
         gradient = gradients[position]
-        if edge is None or gradient is None or not node.needs_input_grad[position]:
+        if edge is None or gradient is None or not needs[position]:
             continue
         if not isinstance(gradient, Tensor):
             raise TypeError(
                 f"{node.name}.backward must return Tensors: compute with the tensors it is given, not with arrays. "
                 f"Received: {type(gradient).__name__} for argument {position}"
             )
-        if gradient.data.shape != edge[2] or gradient.data.dtype != edge[3]:
+        data = gradient.data
+        if data.shape != edge[2] or data.dtype != edge[3]:
             gradient = _fitted(node, position, edge, gradient)
         if node._origin is not None and node.xp.isnan(gradient.data).any():
             raise RuntimeError(

@@ -3,6 +3,7 @@
 N batch, H W height and width of the input, C its channels, KH KW kernel size, F filters, OH OW height and width of
 the output, G groups. Images are NHWC, kernels HWIO (KH, KW, C/G, F).
 
+    tiny         a few thousand products: plain loops, called once                                      tiny_conv.py
     product      1x1, stride 1: pixels are the rows of a matrix                                              gemm.py
     depthwise    each channel by itself (G = C): vectors along the channels                              depthwise.py
     Winograd     3x3, stride 1, many channels: 4 times fewer products, a little less exact               winograd.py
@@ -27,6 +28,7 @@ from minicnn.kernels.cpu.direct import direct_conv2d, direct_input_grad
 from minicnn.kernels.cpu.gemm import multiply
 from minicnn.kernels.cpu.microkernel import panel_columns
 from minicnn.kernels.cpu.scatter import scatter_input_grad
+from minicnn.kernels.cpu.tiny_conv import is_tiny, tiny_conv2d, tiny_input_grad, tiny_weight_grad
 from minicnn.kernels.cpu.weight_grad import direct_weight_grad
 from minicnn.kernels.cpu.winograd import (
     is_profitable,
@@ -58,7 +60,9 @@ def conv2d(
 ) -> Array:
     """x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or None -> act(conv(x, w) + b), (N, OH, OW, F)."""
     low, high = CLAMPS.get(activation, CLAMPS[None])
-    if _is_product(w.shape[:2], strides, padding, groups):
+    if is_tiny(x.size // x.shape[3], w.size, groups):
+        y = tiny_conv2d(x, w, b, strides, padding, dilation, low, high)
+    elif _is_product(w.shape[:2], strides, padding, groups):
         c, f = w.shape[2:]
         clamp = activation if activation in CLAMPS else None
         y = multiply(x.reshape(-1, c), w.reshape(c, f), bias=b, activation=clamp).reshape(*x.shape[:3], f)
@@ -78,6 +82,8 @@ def conv2d_input_grad(
 ) -> Array:
     """gy (N, OH, OW, F), w (KH, KW, C/G, F), input_size (H, W) -> (N, H, W, C)."""
     c, f = w.shape[2:]
+    if is_tiny(gy.size // f, w.size, groups):
+        return tiny_input_grad(gy, w, input_size, strides, padding, dilation)
     if _is_product(w.shape[:2], strides, padding, groups):
         return multiply(gy.reshape(-1, f), w.reshape(c, f), transpose_b=True).reshape(*gy.shape[:3], c)
     if _is_depthwise(w, groups):
@@ -99,6 +105,8 @@ def conv2d_weight_grad(
     if c == groups > 1:
         return depthwise_weight_grad(x, gy, kernel_size, strides, padding, dilation)
     n, oh, ow, _ = gy.shape
+    if is_tiny(n * oh * ow, kernel_size[0] * kernel_size[1] * c * f, groups):
+        return tiny_weight_grad(x, gy, kernel_size, strides, padding, dilation)
     if _is_product(kernel_size, strides, padding, groups) and n * oh * ow <= PRODUCT_PIXELS:
         return multiply(x.reshape(-1, c), gy.reshape(-1, f), transpose_a=True).reshape(1, 1, c, f)
     if _can_be_winograd(kernel_size, strides, dilation, groups, x.dtype) and is_profitable(

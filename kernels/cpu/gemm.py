@@ -12,7 +12,8 @@ of the product; so each task packs for itself, and nothing has to be shared.
 A transposed `b` is packed by turning squares over in registers. A transposed `a` needs no transposition at all, for the
 micro-kernel reads numbers of `a` one by one wherever they lie; only, where its rows are long, a block of them is copied
 so that the numbers are close together. With one to a few rows packing would cost more than the product, which is bound
-by reading b once: then panels of b are read where they lie.
+by reading b once: then panels of b are read where they lie. And a product of a few thousand numbers is done by plain
+loops: a call of the rest takes longer than that.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ import numpy as np
 
 from minicnn.kernels.contract import Array
 from minicnn.kernels.cpu import buffers, host
-from minicnn.kernels.cpu.jit import helper
+from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.microkernel import VECTORS, Product, matrix_kernel, multiply_panel
 from minicnn.kernels.cpu.packing import pack_panel, pack_panel_transposed
 from minicnn.kernels.cpu.parallel import parallel_for
-from minicnn.kernels.cpu.simd import address, clamp, lanes, load_first, splat, store_first
+from minicnn.kernels.cpu.simd import address, clamp, fma, lanes, load_first, splat, store_first
+from minicnn.kernels.cpu.vector_math import zeros_like
 
 ROWS, TERMS = 384, 256
 """A block of a: 384 KB in float32, most of which stays in the second-level cache. A panel of b has TERMS rows."""
@@ -38,6 +40,9 @@ TASKS = 32
 
 FEW_ROWS = 8
 """With so many rows or fewer, b is read where it lies."""
+
+TINY = 1 << 11
+"""Up to so many products, plain loops."""
 
 
 class Job(NamedTuple):
@@ -130,6 +135,9 @@ def multiply(
     if m == 0 or n == 0 or k == 0:
         out[:] = 0 if bias is None else bias
         return out.clip(low, high, out=out)
+    if m * n * k <= TINY:
+        _multiply_tiny(a, b, _NO_BIAS[dtype] if bias is None else bias, out, transpose_a, transpose_b, low, high)
+        return out
     job, tables, tasks, size = plan(m, n, k, transpose_a, transpose_b, a.itemsize)
     scratch = buffers.empty((size,), dtype)
     bias = _NO_BIAS[dtype] if bias is None else bias
@@ -166,6 +174,35 @@ def multiply_batch(
         a, b, a_matrices, b_matrices, _NO_BIAS[dtype], out.reshape(-1), scratch, tables, tasks, job, low, high
     )
     return out
+
+
+@kernel
+def _multiply_tiny(a, b, bias, out, transpose_a, transpose_b, low, high):  # type: ignore[no-untyped-def]
+    """Adds in the order of the micro-kernel: unless b is transposed, the bits are the same."""
+    m, n = out.shape
+    k = a.size // m
+    a_row, a_term = (1, m) if transpose_a else (k, 1)
+    a, b, out = a.reshape(-1), b.reshape(-1), out.reshape(-1)
+    if transpose_b:
+        for place in range(m * n):
+            row, column = place // n, place % n
+            total = out.dtype.type(0)
+            for l in range(k):
+                total += a[row * a_row + l * a_term] * b[column * k + l]
+            if bias.size > 0:
+                total += bias[column]
+            total = low if total < low else total  # NaN compares as false and passes
+            out[place] = high if total > high else total
+        return
+    step = lanes(out)
+    for column in range(0, n, step):
+        count = min(step, n - column)
+        start = load_first(bias, min(column, bias.size), min(count, bias.size))
+        for row in range(m):
+            total = zeros_like(start)
+            for l in range(k):
+                total = fma(splat(a[row * a_row + l * a_term]), load_first(b, l * n + column, count), total)
+            store_first(out, row * n + column, clamp(start + total, splat(low), splat(high)), count)
 
 
 @matrix_kernel

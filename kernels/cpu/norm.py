@@ -13,6 +13,7 @@ for in time, and an output that no cache can keep is written past them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import sqrt
 from typing import Any, Literal
 
@@ -163,9 +164,14 @@ def _row(columns: int, width: int, itemsize: int) -> int:
     return four if width % four == 0 and four % columns == 0 else width
 
 
-def _streams(out: Array, arrays: int, row: int) -> bool:
-    """Whether `out` is written past the caches: one of several big arrays, of vectors at multiples of their size."""
-    return arrays * out.nbytes > _STREAMING_BYTES and row % host.lanes(out.itemsize) == 0
+@lru_cache(maxsize=4096)
+def _passes(size: int, columns: int, itemsize: int, arrays: int) -> tuple[int, int, int, int, int, bool]:
+    """The plan of the sums; the columns of a row of the second pass; and whether it writes past the caches: one of
+    several big arrays, of vectors at multiples of their size."""
+    width, slices, parts, scratch = plan(max(size, 1), columns, itemsize)
+    row = _row(columns, width, itemsize)
+    streaming = arrays * size * itemsize > _STREAMING_BYTES and row % host.lanes(itemsize) == 0
+    return width, slices, parts, scratch, row, streaming
 
 
 @helper
@@ -268,10 +274,11 @@ def _statistics(mean, var, sums, rows):  # type: ignore[no-untyped-def]
 
 @kernel
 def _batch_norm(  # type: ignore[no-untyped-def]
-    x, gamma, beta, epsilon, rectify, width, slices, parts, across, sums, tables, row, mean, var, y, streaming
+    x, gamma, beta, epsilon, rectify, width, slices, parts, across, row, mean, var, y, streaming
 ):
-    """x, y flat; sums (2, C) float64; tables (3, width): the shift, a and b."""
+    """x, y flat."""
     columns, length = gamma.size, across.size // (2 * slices)
+    sums, tables = np.empty((2, columns)), np.empty((3, width), x.dtype)  # tables: the shift, a and b
     rows = x.size // columns
     _mean_of_some_rows(x, rows, mean)
     _repeat(mean, columns, width, tables[0])
@@ -296,12 +303,11 @@ def batch_norm(
     """x (..., C); gamma, beta (C,) -> y (..., C), mean (C,), var (C,), the statistics of this batch."""
     columns = x.shape[-1]
     y, mean, var = buffers.empty(x.shape, x.dtype), np.empty(columns, x.dtype), np.empty(columns, x.dtype)
-    width, slices, parts, scratch = plan(max(x.size, 1), columns, x.itemsize)
-    row = _row(columns, width, x.itemsize)
-    across, sums, tables = buffers.empty((scratch,), np.float64), np.empty((2, columns)), np.empty((3, width), x.dtype)
+    width, slices, parts, scratch, row, streaming = _passes(x.size, columns, x.itemsize, 2)
+    across = buffers.empty((scratch,), np.float64)
     _batch_norm(
-        x.reshape(-1), gamma, beta, epsilon, activation is not None, width, slices, parts, across, sums, tables, row,
-        mean, var, y.reshape(-1), _streams(y, 2, row),
+        x.reshape(-1), gamma, beta, epsilon, activation is not None, width, slices, parts, across, row, mean, var,
+        y.reshape(-1), streaming,
     )  # fmt: skip
     return y, mean, var
 
@@ -330,11 +336,11 @@ def batch_norm_inference(
 ) -> Array:
     """x (..., C), the rest (C,) -> act(gamma * (x - mean) / sqrt(var + epsilon) + beta), (..., C)."""
     y = buffers.empty(x.shape, x.dtype)
-    row = _row(x.shape[-1], plan(max(x.size, 1), x.shape[-1], x.itemsize).width, x.itemsize)
+    *_, row, streaming = _passes(x.size, x.shape[-1], x.itemsize, 2)
     tables = np.empty((3, row), x.dtype)
     rectify = activation is not None
     _batch_norm_inference(
-        x.reshape(-1), gamma, beta, mean, var, epsilon, rectify, row, tables, y.reshape(-1), _streams(y, 2, row)
+        x.reshape(-1), gamma, beta, mean, var, epsilon, rectify, row, tables, y.reshape(-1), streaming
     )
     return y
 
@@ -343,12 +349,13 @@ def batch_norm_inference(
 
 
 @helper
-def _finish_sums(across, gamma, var, epsilon, rows, width, slices, sums, tables, ggamma, gbeta):  # type: ignore[no-untyped-def]
+def _finish_sums(across, gamma, var, epsilon, rows, width, slices, tables, ggamma, gbeta):  # type: ignore[no-untyped-def]
     """The gradients of gamma and beta, and rows 1 to 3 of the tables: a, b and c.
 
-    sums (3, C) float64: of gy, of gy * (x - mean), and room for 1 / deviation. Loops of few arrays become vectors.
+    Loops of few arrays become vectors.
     """
     columns, length = gamma.size, across.size // (2 * slices)
+    sums = np.empty((3, columns))  # of gy, of gy * (x - mean), and room for 1 / deviation
     total_gradient, total_product, inverse = sums[0], sums[1], sums[2]
     total(across, 0, columns, width, slices, length, total_gradient)
     total(across, 1, columns, width, slices, length, total_product)
@@ -371,25 +378,25 @@ def _finish_sums(across, gamma, var, epsilon, rows, width, slices, sums, tables,
 
 @kernel
 def _batch_norm_backward(  # type: ignore[no-untyped-def]
-    gy, x, gamma, mean, var, epsilon, width, slices, parts, across, sums, tables, row, gx, ggamma, gbeta, streaming
+    gy, x, gamma, mean, var, epsilon, width, slices, parts, across, row, gx, ggamma, gbeta, streaming
 ):
-    """gy, x, gx flat; sums (3, C) float64; tables (4, width): the mean, a, b and c."""
-    columns = gamma.size
+    """gy, x, gx flat."""
+    columns, tables = gamma.size, np.empty((4, width), x.dtype)  # the mean, a, b and c
     _repeat(mean, columns, width, tables[0])
     parallel_for(_sum_gradients, slices * parts, ((gy, x, tables[0]), width, x.size, slices, parts, across))
-    _finish_sums(across, gamma, var, epsilon, x.size // columns, width, slices, sums, tables, ggamma, gbeta)
+    _finish_sums(across, gamma, var, epsilon, x.size // columns, width, slices, tables, ggamma, gbeta)
     _write_gradient((gy, x), tables, row, gx, streaming)
 
 
 @kernel
 def _masked_batch_norm_backward(  # type: ignore[no-untyped-def]
-    gy, x, y, gamma, mean, var, epsilon, width, slices, parts, across, sums, tables, row, gx, ggamma, gbeta, streaming
+    gy, x, y, gamma, mean, var, epsilon, width, slices, parts, across, row, gx, ggamma, gbeta, streaming
 ):
     """As _batch_norm_backward, behind a relu whose output is y."""
-    columns = gamma.size
+    columns, tables = gamma.size, np.empty((4, width), x.dtype)
     _repeat(mean, columns, width, tables[0])
     parallel_for(_sum_masked_gradients, slices * parts, ((gy, x, y, tables[0]), width, x.size, slices, parts, across))
-    _finish_sums(across, gamma, var, epsilon, x.size // columns, width, slices, sums, tables, ggamma, gbeta)
+    _finish_sums(across, gamma, var, epsilon, x.size // columns, width, slices, tables, ggamma, gbeta)
     _write_masked_gradient((gy, x, y), tables, row, gx, streaming)
 
 
@@ -399,15 +406,11 @@ def batch_norm_backward(
     """gy, x (..., C), the rest (C,) -> gx (..., C), ggamma (C,), gbeta (C,); y is the output if a relu made it."""
     columns = x.shape[-1]
     gx, ggamma, gbeta = buffers.empty(x.shape, x.dtype), np.empty(columns, x.dtype), np.empty(columns, x.dtype)
-    width, slices, parts, scratch = plan(max(x.size, 1), columns, x.itemsize)
-    row = _row(columns, width, x.itemsize)
-    across, sums, tables = buffers.empty((scratch,), np.float64), np.empty((3, columns)), np.empty((4, width), x.dtype)
-    work = (width, slices, parts, across, sums, tables, row)
-    outputs = (gx.reshape(-1), ggamma, gbeta)
-    flat_gy, flat_x = gy.reshape(-1), x.reshape(-1)
+    width, slices, parts, scratch, row, streaming = _passes(x.size, columns, x.itemsize, 3 if y is None else 4)
+    across = buffers.empty((scratch,), np.float64)
+    rest = (gamma, mean, var, epsilon, width, slices, parts, across, row, gx.reshape(-1), ggamma, gbeta, streaming)
     if y is None:
-        _batch_norm_backward(flat_gy, flat_x, gamma, mean, var, epsilon, *work, *outputs, _streams(gx, 3, row))
+        _batch_norm_backward(gy.reshape(-1), x.reshape(-1), *rest)
     else:
-        given = (flat_gy, flat_x, y.reshape(-1), gamma, mean, var, epsilon)
-        _masked_batch_norm_backward(*given, *work, *outputs, _streams(gx, 4, row))
+        _masked_batch_norm_backward(gy.reshape(-1), x.reshape(-1), y.reshape(-1), *rest)
     return gx, ggamma, gbeta

@@ -178,28 +178,27 @@ def _probability_rows(task, x, targets, loss, y, c, rows_of_a_task):  # type: ig
 
 @kernel
 def _class_cross_entropy(tasks, x, targets, loss, y, c, rows_of_a_task):  # type: ignore[no-untyped-def]
-    parallel_for(_class_rows, tasks, (x, targets, loss, y, c, rows_of_a_task))
+    parallel_for(_class_rows, tasks, (x.reshape(-1), targets, loss, y.reshape(-1), c, rows_of_a_task))
 
 
 @kernel
 def _probability_cross_entropy(tasks, x, targets, loss, y, c, rows_of_a_task):  # type: ignore[no-untyped-def]
-    parallel_for(_probability_rows, tasks, (x, targets, loss, y, c, rows_of_a_task))
+    flat = (x.reshape(-1), targets.reshape(-1), loss, y.reshape(-1))
+    parallel_for(_probability_rows, tasks, (*flat, c, rows_of_a_task))
 
 
 def softmax_cross_entropy(logits: Array, targets: Array) -> tuple[Array, Array]:
     """logits (M, C), targets (M,) classes or (M, C) probabilities -> loss (M,), softmax(logits) (M, C)."""
     m, c = logits.shape
-    loss, y, rows = buffers.empty((m,), logits.dtype), buffers.empty((m, c), logits.dtype), _rows_of_a_task(c)
-    run, targets = _for_targets(targets, _class_cross_entropy, _probability_cross_entropy)
-    run(-(-m // rows), logits.reshape(-1), targets, loss, y.reshape(-1), c, rows)
+    loss, y, rows = np.empty(m, logits.dtype), buffers.empty((m, c), logits.dtype), _rows_of_a_task(c)
+    run = _class_cross_entropy if targets.ndim == 1 else _probability_cross_entropy
+    run(-(-m // rows), logits, _as_compiled(targets), loss, y, c, rows)
     return loss, y
 
 
-def _for_targets(targets: Array, of_classes: Any, of_probabilities: Any) -> tuple[Any, Array]:
-    """The kernel for targets of this kind, and the targets as it takes them: flat, classes as int64."""
-    if targets.ndim == 1:
-        return of_classes, targets.astype(np.int64, copy=False)
-    return of_probabilities, targets.reshape(-1)
+def _as_compiled(targets: Array) -> Array:
+    """Classes as int64, probabilities as they are."""
+    return targets.astype(np.int64) if targets.ndim == 1 and targets.dtype != np.int64 else targets
 
 
 @helper
@@ -234,18 +233,19 @@ def _probability_gradient_rows(task, gloss, p, targets, g, c, rows_of_a_task):  
 
 @kernel
 def _class_gradient(tasks, gloss, p, targets, g, c, rows_of_a_task):  # type: ignore[no-untyped-def]
-    parallel_for(_class_gradient_rows, tasks, (gloss, p, targets, g, c, rows_of_a_task))
+    parallel_for(_class_gradient_rows, tasks, (gloss, p.reshape(-1), targets, g.reshape(-1), c, rows_of_a_task))
 
 
 @kernel
 def _probability_gradient(tasks, gloss, p, targets, g, c, rows_of_a_task):  # type: ignore[no-untyped-def]
-    parallel_for(_probability_gradient_rows, tasks, (gloss, p, targets, g, c, rows_of_a_task))
+    flat = (gloss, p.reshape(-1), targets.reshape(-1), g.reshape(-1))
+    parallel_for(_probability_gradient_rows, tasks, (*flat, c, rows_of_a_task))
 
 
 def softmax_cross_entropy_backward(gloss: Array, probabilities: Array, targets: Array) -> Array:
     """gloss (M,), probabilities (M, C), targets as above -> the gradient of the logits (M, C)."""
     m, c = probabilities.shape
     g, rows = buffers.empty((m, c), probabilities.dtype), _rows_of_a_task(c)
-    run, targets = _for_targets(targets, _class_gradient, _probability_gradient)
-    run(-(-m // rows), gloss, probabilities.reshape(-1), targets, g.reshape(-1), c, rows)
+    run = _class_gradient if targets.ndim == 1 else _probability_gradient
+    run(-(-m // rows), gloss, probabilities, _as_compiled(targets), g, c, rows)
     return g

@@ -138,13 +138,15 @@ def epilogue_backward(
 ) -> tuple[Tensor, Tensor | None]:
     """The way back through what dense and conv2d apply in passing: the gradient before the activation, and the bias'.
 
-    y: the output, needed where there was an activation. bias: whether a bias' gradient is wanted.
+    gy: as kernels take it. y: the output, needed where there was an activation. bias: whether a bias' gradient is
+    wanted.
     """
     if activation is None or y is None:
-        return gy, bias_grad(gy) if bias else None
+        return gy, BiasGrad.apply(gy) if bias else None
     if bias:
-        return activation_bias_backward(gy, y, activation)
-    return activation_backward(gy, y, activation), None
+        gz, gb = ActivationBiasGrad.apply(gy, y, name=activation, alpha=0.0)
+        return gz, gb
+    return ActivationGrad.apply(gy, y, name=activation, alpha=0.0), None
 
 
 def relu(x: Tensor) -> Tensor:

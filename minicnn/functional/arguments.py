@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -29,8 +30,9 @@ def check_same_dtype(caller: str, **tensors: Tensor | None) -> None:
     first = None
     for tensor in tensors.values():
         if tensor is not None:
-            first = tensor if first is None else first
-            if tensor.data.dtype != first.data.dtype:
+            dtype = tensor.data.dtype
+            first = dtype if first is None else first
+            if dtype is not first and dtype != first:
                 dtypes = {name: str(t.dtype) for name, t in tensors.items() if t is not None}
                 raise TypeError(
                     f"{caller}: all tensors must have one dtype; cast with t.to('float32'). Received: {dtypes}"
@@ -77,4 +79,4 @@ def check_number(value: Any, name: str, low: float, high: float, ends: Literal["
 
 def check_positive(value: Any, name: str) -> None:
     """Raise ValueError for all but a finite number above 0."""
-    check_number(value, name, 0, float("inf"), "()")
+    check_number(value, name, 0, math.inf, "()")

@@ -58,6 +58,7 @@ class Conv2d(Function):
 
     def backward(self, gy: Tensor) -> Any:
         x, w, y = self.saved_tensors
+        gy = as_kernel_input(gy, "conv2d: gy")
         gz, gb = epilogue_backward(gy, y, self.activation, self.needs_input_grad[2])
         gx = input_grad(gz, w, image_size(x), self.geometry) if self.needs_input_grad[0] else None
         gw = weight_grad(x, gz, kernel_size_of(w), self.geometry) if self.needs_input_grad[1] else None
@@ -74,6 +75,7 @@ class Conv2dInputGrad(Function):
 
     def backward(self, ggx: Tensor) -> Any:
         gy, w = self.saved_tensors
+        ggx = as_kernel_input(ggx, "conv2d: ggx")
         ggy = _conv(ggx, w, self.geometry) if self.needs_input_grad[0] else None
         gw = weight_grad(ggx, gy, kernel_size_of(w), self.geometry) if self.needs_input_grad[1] else None
         return ggy, gw
@@ -89,26 +91,25 @@ class Conv2dWeightGrad(Function):
 
     def backward(self, ggw: Tensor) -> Any:
         x, gy = self.saved_tensors
+        ggw = as_kernel_input(ggw, "conv2d: ggw")
         gx = input_grad(gy, ggw, image_size(x), self.geometry) if self.needs_input_grad[0] else None
         ggy = _conv(x, ggw, self.geometry) if self.needs_input_grad[1] else None
         return gx, ggy
 
 
-# Gradients arrive as any view; kernels take C-contiguous memory.
+# Gradients arrive as any view, and kernels take C-contiguous memory: each backward sees to what it is given, once.
+# What it saved was checked on its way into forward.
 
 
 def _conv(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
-    x, w = as_kernel_input(x, "conv2d: x"), as_kernel_input(w, "conv2d: w")
     return Conv2d.apply(x, w, None, geometry=geometry)
 
 
 def input_grad(gy: Tensor, w: Tensor, input_size: Pair, geometry: Geometry) -> Tensor:
-    gy, w = as_kernel_input(gy, "conv2d: gy"), as_kernel_input(w, "conv2d: w")
     return Conv2dInputGrad.apply(gy, w, input_size=input_size, geometry=geometry)
 
 
 def weight_grad(x: Tensor, gy: Tensor, kernel_size: Pair, geometry: Geometry) -> Tensor:
-    x, gy = as_kernel_input(x, "conv2d: x"), as_kernel_input(gy, "conv2d: gy")
     return Conv2dWeightGrad.apply(x, gy, kernel_size=kernel_size, geometry=geometry)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from minicnn.autograd import Function
 from minicnn.functional.activation import epilogue_backward
+from minicnn.functional.arguments import as_kernel_input
 from minicnn.functional.conv import Geometry, conv2d_arguments, input_grad, kernel_size_of, weight_grad
 from minicnn.functional.geometry import image_size, output_size
 from minicnn.functional.pool import pooling_geometry, scatter2d
@@ -49,6 +50,7 @@ class Conv2dMaxPool2d(Function):
 
     def backward(self, gy: Tensor) -> Any:
         x, w, y = self.saved_tensors
+        gy = as_kernel_input(gy, "conv2d_max_pool2d: gy")
         largest, gb = epilogue_backward(gy, y, self.activation, self.needs_input_grad[2])
         gz = scatter2d(largest, self.where, self.conv_size)
         gx = input_grad(gz, w, image_size(x), self.geometry) if self.needs_input_grad[0] else None

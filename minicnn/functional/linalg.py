@@ -84,9 +84,10 @@ class Dense(Function):
 
     def backward(self, gy: Tensor) -> Any:
         x, w, y = self.saved_tensors
+        gy = as_kernel_input(gy, "dense: gy")
         gz, gb = epilogue_backward(gy, y, self.activation, self.needs_input_grad[2])
-        gx = _product(gz, w, False, True) if self.needs_input_grad[0] else None
-        gw = _product(x, gz, True, False) if self.needs_input_grad[1] else None
+        gx = MatMul.apply(gz, w, transpose_b=True) if self.needs_input_grad[0] else None
+        gw = MatMul.apply(x, gz, transpose_a=True) if self.needs_input_grad[1] else None
         return gx, gw, gb, None
 
 

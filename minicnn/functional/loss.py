@@ -6,6 +6,7 @@ Glossary  M rows (all axes before the last), C classes (the last axis; PyTorch h
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -33,10 +34,11 @@ __all__ = [
 ]
 
 Reduction = Literal["mean", "sum", "none"]
+_REDUCTIONS = ("mean", "sum", "none")
 
 
 def _reduce(loss: Tensor, reduction: Reduction, caller: str) -> Tensor:
-    check_choice(reduction, ("mean", "sum", "none"), f"{caller}: reduction")
+    check_choice(reduction, _REDUCTIONS, f"{caller}: reduction")
     if loss.numel() == 0:
         raise ValueError(f"{caller}: an empty batch has no loss. Received: losses of shape {loss.shape}")
     if reduction == "none":
@@ -48,38 +50,55 @@ def _reduce(loss: Tensor, reduction: Reduction, caller: str) -> Tensor:
 
 
 class SoftmaxCrossEntropy(Function):
-    """logits (M, C), targets (M,) classes or (M, C) probabilities -> (M,)."""
+    """logits (M, C), targets (M,) classes or (M, C) probabilities -> (M,), or () where the rows' losses are reduced.
 
-    def forward(self, logits: Array, targets: Array) -> Array:
+    The reduction is part of it because a Function of its own would cost as much as this one, on a batch of logits.
+    """
+
+    def forward(self, logits: Array, targets: Array, reduction: Reduction) -> Array:
         loss, self.probabilities = self.kernels.softmax_cross_entropy(logits, targets)
+        self.divisor = len(loss) if reduction == "mean" else 1
         self.save_for_backward(logits, targets)
-        return loss
+        return loss if reduction == "none" else loss.sum() / loss.dtype.type(self.divisor)
 
     def backward(self, gloss: Tensor) -> Any:
         logits, targets = self.saved_tensors
         glogits = gtargets = None
         if self.needs_input_grad[0]:
             gloss = as_kernel_input(gloss, "cross_entropy: gloss")
-            glogits = SoftmaxCrossEntropyBackward.apply(gloss, logits, targets, probabilities=self.probabilities)
+            options = {"probabilities": self.probabilities, "divisor": self.divisor}
+            glogits = SoftmaxCrossEntropyBackward.apply(gloss, logits, targets, **options)
         if self.needs_input_grad[1]:
-            gtargets = -gloss.unsqueeze(1) * log_softmax(logits)
+            gtargets = -_of_rows(gloss, self.divisor) * log_softmax(logits)
         return glogits, gtargets
 
 
 class SoftmaxCrossEntropyBackward(Function):
-    def forward(self, gloss: Array, logits: Array, targets: Array, probabilities: Array) -> Array:
+    """gloss (M,), or () where each row's is gloss / divisor -> (M, C)."""
+
+    def forward(self, gloss: Array, logits: Array, targets: Array, probabilities: Array, divisor: int) -> Array:
+        self.divisor = divisor
         self.save_for_backward(gloss, logits, targets)
+        if gloss.ndim == 0:
+            of_rows = self.xp.empty(len(logits), gloss.dtype)
+            of_rows.fill(gloss / gloss.dtype.type(divisor))
+            gloss = of_rows
         return self.kernels.softmax_cross_entropy_backward(gloss, probabilities, targets)
 
     def backward(self, *cotangents: Tensor) -> Any:
-        return vjp(_cross_entropy_gradient, self.saved_tensors, cotangents)
+        return vjp(partial(_cross_entropy_gradient, divisor=self.divisor), self.saved_tensors, cotangents)
 
 
-def _cross_entropy_gradient(gloss: Tensor, logits: Tensor, targets: Tensor) -> tuple[Tensor]:
+def _cross_entropy_gradient(gloss: Tensor, logits: Tensor, targets: Tensor, divisor: int) -> tuple[Tensor]:
     """The twin of kernels.softmax_cross_entropy_backward."""
     if targets.ndim == 1:
         targets = one_hot(targets, logits.shape[1], logits.dtype)
-    return (gloss.unsqueeze(1) * (targets.sum(1, keepdim=True) * softmax(logits) - targets),)
+    return (_of_rows(gloss, divisor) * (targets.sum(1, keepdim=True) * softmax(logits) - targets),)
+
+
+def _of_rows(gloss: Tensor, divisor: int) -> Tensor:
+    """The gradient of each row's loss, to be broadcast against (M, C)."""
+    return gloss / float(divisor) if gloss.ndim == 0 else gloss.unsqueeze(1)
 
 
 def cross_entropy(
@@ -94,9 +113,10 @@ def cross_entropy(
     """
     logits = as_kernel_input(logits, "cross_entropy: logits")
     check_number(label_smoothing, "cross_entropy: label_smoothing", 0, 1)
+    check_choice(reduction, _REDUCTIONS, "cross_entropy: reduction")
     target = target if isinstance(target, Tensor) else Tensor(target)
     rows, classes = _rows(logits, "cross_entropy: logits")
-    if target.dtype.kind == "f":
+    if target.data.dtype.kind == "f":
         targets = _probabilities(target, logits).reshape(rows, classes)
     else:
         targets = _classes(target, logits, "cross_entropy")
@@ -104,17 +124,16 @@ def cross_entropy(
             targets = one_hot(targets, classes, logits.dtype)
     if label_smoothing:
         targets = targets * (1 - label_smoothing) + label_smoothing / classes
-    return _reduce(row_cross_entropy(logits, targets), reduction, "cross_entropy")
+    return checked_cross_entropy(logits, targets, reduction)
 
 
-def row_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """`cross_entropy` of each row, of checked arguments: targets (M,) int64, or (M, C) of the logits' dtype."""
-    logits = as_kernel_input(logits, "cross_entropy: logits")
+def checked_cross_entropy(logits: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+    """`cross_entropy` of checked arguments: targets (M,) int64, or (M, C) of the logits' dtype."""
     shape = logits.data.shape
     if len(shape) == 2:
-        return SoftmaxCrossEntropy.apply(logits, targets)
-    loss: Tensor = SoftmaxCrossEntropy.apply(logits.reshape(-1, shape[-1]), targets)
-    return loss.reshape(shape[:-1])
+        return SoftmaxCrossEntropy.apply(logits, targets, reduction=reduction)
+    loss: Tensor = SoftmaxCrossEntropy.apply(logits.reshape(-1, shape[-1]), targets, reduction=reduction)
+    return loss.reshape(shape[:-1]) if reduction == "none" else loss
 
 
 def nll_loss(log_probabilities: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:
@@ -132,33 +151,37 @@ def nll_loss(log_probabilities: Tensor, target: Tensor, reduction: Reduction = "
 
 def _rows(logits: Tensor, name: str) -> tuple[int, int]:
     """(M, C). Raises ValueError where there is no class axis or nothing in it."""
-    if logits.ndim == 0 or logits.numel() == 0:
+    shape, size = logits.data.shape, logits.data.size
+    if not shape or not size:
         raise ValueError(f"{name} must be (..., classes), no axis empty. Received: shape {logits.shape}")
-    return logits.numel() // logits.shape[-1], logits.shape[-1]
+    return size // shape[-1], shape[-1]
 
 
 def _classes(target: Tensor, logits: Tensor, caller: str) -> Tensor:
     """Integer labels as int64 (M,), checked against the logits (..., C)."""
-    if target.dtype.kind not in "iu":
+    array, shape = target.data, logits.data.shape
+    if array.dtype.kind not in "iu":
         raise TypeError(
             f"{caller}: class labels must be integers, one a row: convert with target.to('int64'). Received: dtype "
             f"{target.dtype}"
         )
-    if target.shape != logits.shape[:-1]:
+    if array.shape != shape[:-1]:
         one_hot_hint = " One-hot rows are probabilities: pass them as target.to('float32')."
         raise ValueError(
             f"{caller}: integer target must have one class a row, shape {logits.shape[:-1]} for logits {logits.shape}. "
             f"Received: target of shape {target.shape}.{one_hot_hint if target.shape == logits.shape else ''}"
         )
-    labels = target.data.reshape(-1)
-    outside = (labels < 0) | (labels >= logits.shape[-1])
-    if outside.any():
+    as_they_are = array.ndim == 1 and array.dtype == np.int64 and array.flags.carray
+    labels = array if as_they_are else array.astype(np.int64).reshape(-1)
+    if np.maximum.reduce(labels.view(np.uint64)) >= shape[-1]:  # as unsigned, a negative one is a large one
+        given = array.reshape(-1)
+        outside = (given < 0) | (given >= shape[-1])
         first = int(outside.argmax())
         raise ValueError(
-            f"{caller}: classes must lie in [0, {logits.shape[-1] - 1}], the logits have {logits.shape[-1]}. Received: "
-            f"class {labels[first]} in row {first} ({int(outside.sum())} of {labels.size} labels are outside)"
+            f"{caller}: classes must lie in [0, {shape[-1] - 1}], the logits have {shape[-1]}. Received: "
+            f"class {given[first]} in row {first} ({int(outside.sum())} of {given.size} labels are outside)"
         )
-    return Tensor._wrap(labels.astype(np.int64))
+    return target if as_they_are else Tensor._wrap(labels)
 
 
 def _probabilities(target: Tensor, logits: Tensor) -> Tensor:

@@ -10,10 +10,13 @@ twin, the same formula in tensor operations.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
+
+import numpy as np
 
 from minicnn.autograd import Function
 from minicnn.backend import backend_of
@@ -42,23 +45,41 @@ __all__ = ["batch_norm", "group_norm", "layer_norm", "local_response_norm"]
 
 
 class BatchNorm(Function):
-    """y, and the batch's mean and variance for the running statistics: no gradient flows through those two."""
-
-    materialize_grads = False  # None for mean and variance
+    """y; in passing, the running mean and variance are moved towards the batch's."""
 
     def forward(
-        self, x: Array, gamma: Array, beta: Array, epsilon: float, activation: Literal["relu"] | None
-    ) -> tuple[Array, Array, Array]:
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        epsilon: float,
+        activation: Literal["relu"] | None,
+        running: tuple[Array, Array] | None,
+        momentum: float,
+    ) -> Array:
         y, mean, var = self.kernels.batch_norm(x, gamma, beta, epsilon, activation)
+        if running is not None:
+            _move(running[0], mean, momentum)
+            _move(running[1], var, momentum)
         self.options = {"mean": mean, "var": var, "epsilon": epsilon}
         self.save_for_backward(x, gamma, None if activation is None else y)
-        return y, mean, var
+        return y
 
-    def backward(self, gy: Tensor | None, _gmean: Tensor | None, _gvar: Tensor | None) -> Any:
+    def backward(self, gy: Tensor) -> Any:
         x, gamma, y = self.saved_tensors
-        if gy is None:
-            return None, None, None
         return BatchNormBackward.apply(as_kernel_input(gy, "batch_norm: gy"), x, gamma, y, **self.options)
+
+
+def _move(running: Array, batch: Array, momentum: float) -> None:
+    keep, take = _shares(momentum, running.dtype)
+    running *= keep
+    running += batch * take
+
+
+@functools.lru_cache(maxsize=64)
+def _shares(momentum: float, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """momentum and 1 - momentum as arrays, which NumPy multiplies by sooner than by numbers of Python."""
+    return np.array(momentum, dtype), np.array(1 - momentum, dtype)
 
 
 class BatchNormBackward(Function):
@@ -157,23 +178,17 @@ def batch_norm(
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: running_mean and running_var belong together. Received: only one of them")
     if training:
-        y, mean, var = BatchNorm.apply(x, gamma, beta, epsilon=epsilon, activation=activation)
+        running = None
         if running_mean is not None and running_var is not None:
-            _move(running_mean, mean, momentum)
-            _move(running_var, var, momentum)
-        return y
+            with no_grad():
+                running = running_mean._edit(), running_var._edit()
+        options = {"epsilon": epsilon, "activation": activation, "running": running, "momentum": momentum}
+        return BatchNorm.apply(x, gamma, beta, **options)
     if running_mean is None or running_var is None:
         raise ValueError("batch_norm: training=False needs running_mean and running_var. Received: None")
     check_same_dtype("batch_norm", x=x, running_mean=running_mean, running_var=running_var)
     statistics = [as_kernel_input(t.detach(), "batch_norm: statistics") for t in (running_mean, running_var)]
     return BatchNormInference.apply(x, gamma, beta, *statistics, epsilon=epsilon, activation=activation)
-
-
-def _move(running: Tensor, batch: Tensor, momentum: float) -> None:
-    with no_grad():
-        average = running._edit()
-    average *= momentum
-    average += batch.data * (1 - momentum)
 
 
 def _arguments(

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from minicnn import functional as F
+from minicnn.functional.arguments import as_kernel_input
 from minicnn.functional.elementwise import as_float
-from minicnn.functional.loss import row_cross_entropy
+from minicnn.functional.loss import checked_cross_entropy
 from minicnn.tensor import Tensor
 
 EPSILON = 1e-7
@@ -163,7 +164,8 @@ def sparse_categorical_crossentropy(
     y_pred = classes_last(y_pred, axis)
     labels, counts = class_labels(y_true, y_pred, ignore_class, caller)
     if logits is not None:
-        loss = row_cross_entropy(classes_last(logits, axis), Tensor._wrap(labels.data.reshape(-1)))
+        logits = as_kernel_input(classes_last(logits, axis), f"{caller}: y_pred")
+        loss = checked_cross_entropy(logits, Tensor._wrap(labels.data.reshape(-1)), "none")
     else:
         loss = F.nll_loss(_log_probabilities(y_pred), labels, reduction="none")
     return loss if counts is None else F.where(counts, loss, 0.0)

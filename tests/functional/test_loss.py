@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -73,6 +73,37 @@ def test_the_second_derivative_is_the_jacobian_of_softmax(rng: np.random.Generat
     (hv,) = grad(g, x, v)
     p = F.softmax(x).numpy()[0]
     np.testing.assert_allclose(hv.numpy()[0], (np.diag(p) - np.outer(p, p)) @ v[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_reduced_losses_are_those_of_the_rows_together(
+    rng: np.random.Generator, reduction: Literal["mean", "sum"]
+) -> None:
+    logits, labels = rng.standard_normal((2, 3, 4)), Tensor(rng.integers(0, 4, (2, 3)))
+    x, y = Tensor(logits, requires_grad=True), Tensor(logits, requires_grad=True)
+    at_once = F.cross_entropy(x, labels, reduction=reduction)
+    of_rows = F.cross_entropy(y, labels, reduction="none")
+    expected = of_rows.mean() if reduction == "mean" else of_rows.sum()
+    np.testing.assert_allclose(at_once.item(), expected.item(), rtol=1e-14)
+    at_once.backward(Tensor(np.array(0.7)))
+    expected.backward(Tensor(np.array(0.7)))
+    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-13)
+
+
+def test_labels_edited_before_backward_are_noticed() -> None:
+    x, labels = Tensor([[1.0, 2.0], [3.0, 5.0]], requires_grad=True), Tensor([0, 1])
+    loss = F.cross_entropy(x, labels)
+    labels[0] = 1
+    with pytest.raises(RuntimeError, match="edited in place"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "uint64"])
+def test_labels_of_any_integer_dtype_are_checked(dtype: str) -> None:
+    x = Tensor([[1.0, 2.0], [3.0, 5.0]])
+    assert F.cross_entropy(x, Tensor(np.array([0, 1], dtype))).item() > 0
+    with pytest.raises(ValueError, match=r"Received: class 2 in row 1 \(1 of 2"):
+        F.cross_entropy(x, Tensor(np.array([0, 2], dtype)))
 
 
 def test_nll_loss_after_log_softmax_is_cross_entropy(rng: np.random.Generator) -> None:

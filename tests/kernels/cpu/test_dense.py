@@ -133,3 +133,37 @@ def test_inputs_are_not_written(rng: np.random.Generator) -> None:
     dense(*arrays, "relu")
     for array, copy in zip(arrays, copies, strict=True):
         np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", [None, "relu6"])
+@pytest.mark.parametrize("size", [(1, 1, 1), (2, 4, 4), (3, 17, 5), (5, 40, 10)], ids=str)
+def test_a_tiny_product_has_the_bits_of_the_way_through_panels(
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int, int],
+    activation: EpilogueName | None,
+    dtype: str,
+) -> None:
+    m, n, k = size
+    a, b, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n), (n,)))
+    assert m * n * k <= gemm.TINY
+    tiny = [
+        gemm.multiply(a, b, bias=bias, activation=activation),
+        gemm.multiply(a.T.copy(), b, transpose_a=True),
+        gemm.multiply(a, b),
+    ]
+    monkeypatch.setattr(gemm, "TINY", 0)
+    panels = [
+        gemm.multiply(a, b, bias=bias, activation=activation),
+        gemm.multiply(a.T.copy(), b, transpose_a=True),
+        gemm.multiply(a, b),
+    ]
+    for received, expected in zip(tiny, panels, strict=True):
+        np.testing.assert_array_equal(received, expected)
+
+
+def test_a_tiny_product_between_limits_lets_nan_pass() -> None:
+    a, b = np.array([[1.0, np.nan], [-9.0, 1.0]], np.float32), np.ones((3, 2), np.float32)
+    y = gemm.multiply(a, b, transpose_b=True, bias=np.ones(3, np.float32), activation="relu6")
+    np.testing.assert_array_equal(y, [[np.nan] * 3, [0.0] * 3])
