@@ -56,7 +56,18 @@ __device__ __forceinline__ Box bin_of(const Bins& g, int row, int column) {
 
 // ------------------------------------------------------------------------------------------------------- maximum
 
-// The largest pixel of a box and its index; the first of equals, and NaN before all. `image` is at the first channel.
+// Keeps the larger of `best` and x, and its index; the first of equals, and NaN before all.
+template <int V>
+__device__ __forceinline__ void keep_larger(Pack<V>& best, Pack<V, int>& index, const Pack<V>& x, int pixel) {
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+        if (!(x.lane[v] <= best.lane[v]) && best.lane[v] == best.lane[v]) {  // larger, or the first NaN
+            best.lane[v] = x.lane[v];
+            index.lane[v] = pixel;
+        }
+}
+
+// The largest pixel of a box and its index. `image` is at the pack's first channel.
 template <int V>
 __device__ __forceinline__ void max_of_box(const real* image, int w, int c, const Box& box, real* y, int* where) {
     const int first = box.top * w + box.left;
@@ -64,16 +75,28 @@ __device__ __forceinline__ void max_of_box(const real* image, int w, int c, cons
     Pack<V, int> index = filled_pack<V>(first);
     for (int row = box.top; row < box.bottom; ++row) {
         const int stop = row * w + box.right;
-        for (int pixel = row * w + box.left; pixel < stop; ++pixel) {
-            const Pack<V> x = load_pack<V>(image + (long long)pixel * c);
-#pragma unroll
-            for (int v = 0; v < V; ++v)
-                if (!(x.lane[v] <= best.lane[v]) && best.lane[v] == best.lane[v]) {  // larger or the first NaN
-                    best.lane[v] = x.lane[v];
-                    index.lane[v] = pixel;
-                }
-        }
+        for (int pixel = row * w + box.left; pixel < stop; ++pixel)
+            keep_larger<V>(best, index, load_pack<V>(image + (long long)pixel * c), pixel);
     }
+    store_pack(y, best);
+    store_pack(where, index);
+}
+
+// The same for SIDE x SIDE pixels from `first` on: all are asked for before the first is looked at, so that a thread
+// waits for memory once.
+template <int V, int SIDE>
+__device__ __forceinline__ void max_of_square(const real* image, int w, int c, int first, real* y, int* where) {
+    Pack<V> pixels[SIDE][SIDE];
+#pragma unroll
+    for (int row = 0; row < SIDE; ++row)
+#pragma unroll
+        for (int column = 0; column < SIDE; ++column)
+            pixels[row][column] = load_pack<V>(image + (long long)(first + row * w + column) * c);
+    Pack<V> best = pixels[0][0];
+    Pack<V, int> index = filled_pack<V>(first);
+#pragma unroll
+    for (int k = 1; k < SIDE * SIDE; ++k)
+        keep_larger<V>(best, index, pixels[k / SIDE][k % SIDE], first + k / SIDE * w + k % SIDE);
     store_pack(y, best);
     store_pack(where, index);
 }
@@ -83,7 +106,11 @@ __device__ __forceinline__ void max_windows(const real* x, real* y, int* where, 
     GRID_STRIDE_LOOP(i, packs) {
         const Place at = place_of<V>(i, g.oh, g.ow, g.c);
         const real* image = x + at.n * g.h * g.w * g.c + at.c;
-        max_of_box<V>(image, g.w, g.c, window_of(g, at.row, at.column), y + i * V, where + i * V);
+        const Box box = window_of(g, at.row, at.column);
+        const int first = box.top * g.w + box.left, down = box.bottom - box.top, across = box.right - box.left;
+        if (down == 2 && across == 2) max_of_square<V, 2>(image, g.w, g.c, first, y + i * V, where + i * V);
+        else if (down == 3 && across == 3) max_of_square<V, 3>(image, g.w, g.c, first, y + i * V, where + i * V);
+        else max_of_box<V>(image, g.w, g.c, box, y + i * V, where + i * V);
     }
 }
 
