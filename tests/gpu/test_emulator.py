@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -322,8 +323,9 @@ def test_an_unknown_order_is_refused() -> None:
 # --------------------------------------------------------------------------------------------------- other promises
 
 
-def test_denormals_are_zero_unless_they_are_wanted() -> None:
-    kernel = function("y[1] = y[0] * 0.5f;")
+@pytest.mark.parametrize("portable", [False, True], ids=["assembly", "ucontext"])
+def test_denormals_are_zero_unless_they_are_wanted(portable: bool) -> None:
+    kernel = function("y[1] = y[0] * 0.5f;", portable=portable)
     tiny = float(np.finfo(np.float32).tiny)
     y = np.array([tiny, np.nan], np.float32)
     kernel((1,), (1,), (y,))
@@ -342,6 +344,30 @@ def test_undefined_behaviour_is_reported_with_its_line() -> None:
         KernelError, match=r"kernel\.cu:3:\d+: runtime error: index 4 out of bounds for type 'float \[4\]'"
     ):
         kernel((1,), (1,), (nans(1), np.int32(4)))
+
+
+def test_the_address_sanitizer_names_the_line_that_left_an_array() -> None:
+    library = subprocess.run([emulator.find_compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True)
+    if not Path(library.stdout.strip()).is_absolute():
+        pytest.skip("the address sanitizer needs libasan, which is not there")
+    script = f"""
+import numpy as np
+from tests.gpu import emulator
+kernel = emulator.RawModule(code={COPY!r}, sanitize="address").get_function("copy")
+x = np.zeros(3, np.float32)
+kernel((1,), (1,), (x, x, np.int32(3)))
+try:
+    kernel((1,), (1,), (x, x, np.int32(4)))
+except emulator.KernelError as error:
+    print(error)
+"""
+    environment = {**os.environ, "LD_PRELOAD": library.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=0"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "AddressSanitizer: heap-buffer-overflow" in done.stdout
+    assert "kernel.cu:1" in done.stdout
 
 
 def test_records_name_the_kernels_that_ran() -> None:

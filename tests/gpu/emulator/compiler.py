@@ -58,7 +58,7 @@ def compile_text(
     """
     flags = [*_FLAGS, *_TARGET, *_translated(options)]
     if sanitize:
-        flags += ["-g", f"-fsanitize={sanitize}"]
+        flags += ["-g", f"-fsanitize={sanitize}", f"-fsanitize-recover={sanitize}"]  # go on: Python raises the error
     if portable:
         flags.append("-DEMULATOR_UCONTEXT")
     key = _key(code, flags, expressions)

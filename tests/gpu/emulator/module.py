@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,8 @@ class RawModule:
     options           NVRTC's: -DNAME=VALUE, ...
     name_expressions  instantiations of kernel templates, for `get_function`
     device_memory     which arguments are device arrays (the stand-in of CuPy passes its own rule)
-    sanitize          g++'s sanitizers; by default those named in MINICNN_EMULATOR_SANITIZE
+    sanitize          g++'s sanitizers, by default those named in MINICNN_EMULATOR_SANITIZE: "undefined"; or "address",
+                      for which Python must be started with libasan in LD_PRELOAD and ASAN_OPTIONS=halt_on_error=0
     portable          switch fibers by ucontext
     """
 
@@ -209,4 +211,5 @@ def _captured_stderr(wanted: bool, lines: list[str]) -> Iterator[None]:
             os.close(before)
         file.seek(0)
         text = file.read().decode(errors="replace")
-    lines += [line for line in text.splitlines() if "runtime error" in line or "ERROR: " in line]
+    wanted_lines = re.compile(r"runtime error|ERROR: |^\s+#0 ")  # what happened, and where
+    lines += [line.strip() for line in text.splitlines() if wanted_lines.search(line)]

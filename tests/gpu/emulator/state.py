@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,13 @@ ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 class Settings:
     """In force for every launch.
 
-    order            in which blocks, and threads of a block, get their turn: a kernel's result must not depend on it
+    order            in which blocks, and threads of a block, get their turn: a kernel's result must not depend on it;
+                     at first what MINICNN_EMULATOR_ORDER says
     seed             of the random order
     flush_denormals  treat float denormals as zero, as CuPy's -ftz=true does
     """
 
-    order: str = "forward"
+    order: str = os.environ.get("MINICNN_EMULATOR_ORDER", "") or "forward"
     seed: int = 0
     flush_denormals: bool = True
 

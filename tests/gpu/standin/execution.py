@@ -116,18 +116,25 @@ def evaluate(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     capture = capture_of()
     with np.errstate(all="ignore"):  # a GPU raises no floating point warnings
         results = function(*plain, **named)
-    if not isinstance(results, (tuple, list)):
-        wrapped, is_view = adopt(results, inputs)
-        if capture is not None and not is_view:
-            _poison(wrapped)
-            target = wrapped._host  # not the array: the graph must not keep its lease
-            capture.add(lambda: _again(function, plain, named, target), [*inputs, wrapped])
-        return wrapped
+    if isinstance(results, (tuple, list)):
+        return _several(results, inputs, capture)
+    wrapped, is_view = adopt(results, inputs)
+    if capture is not None and not is_view:
+        _poison(wrapped)
+        target = wrapped._host  # not the array: the graph must not keep its lease
+        capture.add(lambda: _again(function, plain, named, target), [*inputs, wrapped])
+    return wrapped
+
+
+def _several(results: Any, inputs: list[ndarray], capture: Capture | None) -> Any:
+    """The results of a function that has a list or tuple of them, each as a device array."""
+    from tests.gpu.standin.device_array import adopt
+
     adopted = [adopt(result, inputs) for result in results]
-    fresh = [(i, array) for i, (array, is_view) in enumerate(adopted) if not is_view]
-    if capture is not None and fresh:
+    if capture is not None and not all(is_view for _, is_view in adopted):
         raise NotImplementedError("the stand-in cannot capture a function of several results")
-    return type(results)([array for array, _ in adopted]) if type(results) in (tuple, list) else [a for a, _ in adopted]
+    arrays = [array for array, _ in adopted]
+    return tuple(arrays) if isinstance(results, tuple) else arrays
 
 
 def _poison(array: ndarray) -> None:

@@ -95,6 +95,13 @@ static inline void run_grid(Launch& launch) {
     }
 }
 
+// swapcontext also exchanges the floating-point mode: fibers of another mode are of no use.
+static inline void renew_fibers_of_another_mode(int flush_denormals) {
+    static int mode = -1;
+    if (mode != flush_denormals) fibers.forget_all();
+    mode = flush_denormals;
+}
+
 // Run a kernel over its grid. Returns 0, or 1 with a text in launch.error.
 static inline int run(void (*body)(void*), void* body_arguments, Launch& launch) {
     machine.body = body;
@@ -111,6 +118,7 @@ static inline int run(void (*body)(void*), void* body_arguments, Launch& launch)
     const uintptr_t aligned = (reinterpret_cast<uintptr_t>(memory.data()) + 127) & ~uintptr_t(127);
     machine.dynamic_shared = reinterpret_cast<char*>(aligned);
     machine.dynamic_shared_bytes = launch.dynamic_shared_bytes;
+    renew_fibers_of_another_mode(launch.flush_denormals);
     {
         FlushDenormals flush(launch.flush_denormals);
         run_grid(launch);
