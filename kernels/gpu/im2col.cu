@@ -65,9 +65,9 @@ __device__ __forceinline__ void im2col(const real* x, real* cols, const ConvGeom
     }
 }
 
-// The output pixel, along one axis, that reads input pixel `at` (padding counted) under a tap; -1 where there is none.
+// The output pixel, along one axis, that reads input pixel `at` (padding counted) under a tap; negative where there is
+// none.
 __device__ __forceinline__ int reader(int at, int stride, int count) {
-    if (at < 0) return -1;
     const int position = stride == 1 ? at : at / stride;
     return position < count && position * stride == at ? position : -1;
 }

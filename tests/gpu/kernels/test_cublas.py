@@ -189,9 +189,12 @@ def test_precisions(rng: np.random.Generator, fake: FakeCublas, monkeypatch: pyt
 
 
 def test_bfloat16_is_the_nearest_and_even_where_two_are(fake: FakeCublas) -> None:
-    numbers = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -3.1415927, np.inf, 3e38, np.nan], np.float32)
-    received = to_host(gemm(to_device(numbers.reshape(8, 1)), to_device(np.ones((1, 1), np.float32)), precision="bf16"))
-    expected = [1, 1, 1 + 2**-6, 1 + 2**-7, -3.140625, np.inf, 226 * 2.0**120, np.nan]
+    numbers = np.array(
+        [1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -3.1415927, np.inf, 3e38, np.nan, 0], np.float32
+    )
+    numbers[8:].view(np.uint32)[:] = 0x7FFFFFFF  # a NaN that would carry into the sign
+    received = to_host(gemm(to_device(numbers.reshape(9, 1)), to_device(np.ones((1, 1), np.float32)), precision="bf16"))
+    expected = [1, 1, 1 + 2**-6, 1 + 2**-7, -3.140625, np.inf, 226 * 2.0**120, np.nan, np.nan]
     np.testing.assert_array_equal(received[:, 0], expected)
 
 

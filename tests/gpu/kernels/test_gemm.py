@@ -184,24 +184,30 @@ def test_neighbouring_axes_that_go_on_together_are_one() -> None:
     assert len(products_of((2, 1, 3, 1, 4, 5), (1, 2, 1, 3, 5, 7), False, False)[1]) == 4
 
 
+@pytest.mark.parametrize("order", ["forward", "reverse"])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("terms", [16, 1 << 14])
 def test_groups_of_columns_are_products_at_a_distance(
-    terms: int, activation: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    terms: int, activation: Any, order: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two batches of three groups, which lie side by side in each row."""
     force(monkeypatch, Tile(64, 64, 1.0), terms)
-    monkeypatch.setattr(gemm_file, "_MOST_BLOCKS_BELOW", 2)
+    monkeypatch.setattr(gemm_file, "_MOST_BLOCKS_BELOW", 2)  # so that a block has several products to finish
     gemm_file._finish_geometry.cache_clear()
     groups, m, n, k = 3, 6, 4, 20
-    a = rng.standard_normal((m, groups, k))  # a, b and out hold the groups side by side in each row
-    b = rng.standard_normal((k, groups, n))
-    out = to_device(np.full((m, groups, n), np.nan))
-    product = Product(
-        m, n, k, False, False, groups * k, groups * n, groups * n, (1, groups), (0, k), (0, n), (0, n)
-    )  # fmt: skip
-    multiply(product, *to_device((a, b)), out, activation=activation)
+    a, b = rng.standard_normal((2, m, groups, k)), rng.standard_normal((k, groups, n))
+    out = to_device(np.full((2, m, groups, n), np.nan))
+    distances: dict[str, Any] = {"lda": groups * k, "ldb": groups * n, "ldc": groups * n}
+    steps: dict[str, Any] = {"a_steps": (m * groups * k, k), "b_steps": (0, n), "out_steps": (m * groups * n, n)}
+    with thread_order(order):
+        multiply(
+            Product(m, n, k, False, False, **distances, batch=(2, groups), **steps),
+            *to_device((a, b)),
+            out,
+            activation=activation,
+        )
     gemm_file._finish_geometry.cache_clear()
-    expected = reference.activation(np.einsum("mgk,kgn->mgn", a, b), activation)
+    expected = reference.activation(np.einsum("pmgk,kgn->pmgn", a, b), activation)
     assert_near(to_host(out), expected, 1e-12)
 
 
