@@ -74,16 +74,17 @@ def multiply(
     activation: EpilogueName | None = None,
     precision: settings.Precision | None = None,
 ) -> None:
-    """One product, or many at one distance from another, among the numbers of three arrays of any shapes."""
+    """One product, or many at one distance from another, among the numbers of three arrays of any shapes.
+
+    cuBLAS rounds float32 to the precision; the kernels of gemm.cu multiply it as it is, whatever the precision.
+    """
     if product.m == 0 or product.n == 0 or 0 in product.batch:
         return
-    if a.dtype == np.float64:
-        precision = "fp32"
     library = cublas.find() if product.k else None
     if library is None:
         _multiply_in_tiles(product, a, b, out, beta, bias, activation)
         return
-    precision = precision or settings.precision
+    precision = "fp32" if a.dtype == np.float64 else precision or settings.precision
     if precision == "bf16":
         a, b = _to_bf16(a), _to_bf16(b)
     library.multiply(product, a, b, out, beta, precision)
