@@ -142,9 +142,7 @@ class Function:
                 needs.append(False)
         node = cls()
         node.kernels, node.xp, node.needs_input_grad = backend.kernels, backend.xp, tuple(needs)
-        recording = True in needs and mode.grad_enabled
-        if recording:
-            node._recording = True
+        recording = node._recording = True in needs and mode.grad_enabled
 
         result = node.forward(*arrays, **options)
 
@@ -200,9 +198,8 @@ Hook: TypeAlias = Callable[[Tensor], Tensor | None]
 
 def _save(value: Any, source: Any, results: Sequence[Any], outputs: Sequence[Tensor]) -> _Saved:
     """What is kept of a value; source: the argument that it is the array of, if any."""
-    output = None
     if isinstance(source, Tensor):
-        tensor = source
+        tensor, output = source, None
     elif value is None or not hasattr(value, "dtype"):
         return value, None, None, None
     else:
