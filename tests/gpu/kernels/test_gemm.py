@@ -246,3 +246,18 @@ def test_slices_hold_all_terms_and_no_sum_is_too_long(k: int) -> None:
     chosen = plan(plain(512, 512, k), 4)
     assert chosen.slice_terms <= gemm_plan._LONGEST_SUM
     assert (chosen.slices - 1) * chosen.slice_terms < k <= chosen.slices * chosen.slice_terms
+
+
+def test_a_captured_product_follows_its_operands(rng: np.random.Generator) -> None:
+    a, b = to_device(operands(rng, 3, 700, 900, False, False, "float32"))
+    out = cp.empty((3, 700), np.float32)
+    stream, pool = cp.cuda.Stream(non_blocking=True), cp.cuda.MemoryPool()
+    with stream, cp.cuda.using_allocator(pool.malloc):  # scratch memory of the graph's own
+        gemm(a, b, out, activation="tanh")  # compiles the kernels
+        stream.begin_capture()
+        gemm(a, b, out, activation="tanh")
+        graph = stream.end_capture()
+        a[...] = 0.125
+        graph.launch(stream)
+    stream.synchronize()
+    assert_near(to_host(out), np.tanh(exact(to_host(a), to_host(b))), LIMITS["float32"])
