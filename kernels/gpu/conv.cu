@@ -19,12 +19,6 @@
 #include "conv_geometry.cuh"
 #include "conv_tile.cuh"
 
-typedef Tile<128, 128, 8, 8> Large;
-typedef Tile<128, 64, 8, 8> Medium;
-typedef Tile<64, 32, 16, 4> Small;
-constexpr int LARGE_BLOCKS = sizeof(real) == 4 ? 2 : 1;   // that share a multiprocessor: leaves each thread 128
-constexpr int MEDIUM_BLOCKS = sizeof(real) == 4 ? 3 : 2;  // or 168 registers, or 255 where they hold doubles
-
 // One axis of a gather: result pixel i reads, under tap t, source pixel i * stride + start + t * step.
 struct Axis {
     int size;    // pixels of the result
@@ -187,25 +181,11 @@ struct TurnedFilters {
     }
 };
 
-// The activation of what this thread has just written, for those that are long in code: the loop is not unrolled, so
-// that it stands here once, and the numbers still lie in the caches.
-template <class T>
-__device__ __noinline__ void activate_written(real* y, int pitch, int pixel, int pixels, int column, int columns,
-                                              int activation) {
-#pragma unroll 1
-    for (int i = 0; i < T::EACH * T::EACH; ++i) {
-        const int row = pixel + T::row_step(i / T::EACH), place = column + T::column_step(i % T::EACH);
-        if (row >= pixels || place >= columns) continue;
-        real& number = y[(long long)row * pitch + place];
-        number = activate(number, activation, real(0));
-    }
-}
-
 // Blocks: x = (tile of pixels, tile of filters), filters first, so that blocks which run together read the same patches;
 // y = group.
 template <class T, int WIDTH>
 __device__ __forceinline__ void convolve(typename T::Memory& memory, const real* x, const real* w, const real* b, real* y,
-                                         const ConvGeometry& g, const Steps& steps, int activation) {
+                                         const ConvGeometry& g, const Steps& steps, bool rectify, bool cap) {
     const int channels = g.c / g.groups, filters = g.f / g.groups, group = blockIdx.y;
     const int tiles_across = (filters + T::COLUMNS - 1) / T::COLUMNS;
     const int pixel = blockIdx.x / tiles_across * T::ROWS, filter = blockIdx.x % tiles_across * T::COLUMNS;
@@ -219,7 +199,6 @@ __device__ __forceinline__ void convolve(typename T::Memory& memory, const real*
     multiply_tile<T>(memory, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);
 
     y += group * filters;
-    const bool rectify = activation == RELU || activation == RELU6, cap = activation == RELU6;
 #pragma unroll
     for (int j = 0; j < T::EACH; ++j) {
         const int column = filter + T::first_column() + T::column_step(j);
@@ -237,8 +216,6 @@ __device__ __forceinline__ void convolve(typename T::Memory& memory, const real*
         const int row = pixel + T::first_row() + T::row_step(i);
         if (row < pixels) store_row<T, WIDTH>(sums[i], y + (long long)row * g.f, filter, filters);
     }
-    if (activation != LINEAR && !rectify)
-        activate_written<T>(y, g.f, pixel + T::first_row(), pixels, filter + T::first_column(), filters, activation);
 }
 
 // What all threads of a block for the input gradient share.
@@ -293,41 +270,47 @@ __device__ __forceinline__ void convolve_back(Gradient<T>& shared, const real* g
 }
 
 // ------------------------------------------------------------------------------------------------- forward
-// x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or null -> y (N, OH, OW, F).
+// x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or null -> y (N, OH, OW, F). `activation`: none, relu or relu6.
 
 extern "C" __global__ void __launch_bounds__(256, LARGE_BLOCKS)
     conv2d_large(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                  real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Large::Memory memory;
-    convolve<Large, LANES>(memory, x, w, b, y, g, steps, activation);
+    convolve<Large, LANES>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
 }
 
 extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     conv2d_medium(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                   real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Medium::Memory memory;
-    convolve<Medium, LANES>(memory, x, w, b, y, g, steps, activation);
+    convolve<Medium, LANES>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_small(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                  real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Small::Memory memory;
-    convolve<Small, LANES>(memory, x, w, b, y, g, steps, activation);
+    convolve<Small, LANES>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
 }
 
 extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     conv2d_medium_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                       real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Medium::Memory memory;
-    convolve<Medium, 1>(memory, x, w, b, y, g, steps, activation);
+    convolve<Medium, 1>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_small_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                      real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Small::Memory memory;
-    convolve<Small, 1>(memory, x, w, b, y, g, steps, activation);
+    convolve<Small, 1>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
+}
+
+// The other activations, in place. Their code is long: in the kernels above it would stand once for each number of a
+// thread.
+extern "C" __global__ void conv2d_activate(real* __restrict__ y, long long count, int activation) {
+    GRID_STRIDE_LOOP(i, count) y[i] = activate(y[i], activation, real(0));
 }
 
 // ------------------------------------------------------------------------------------------------- input gradient
@@ -347,7 +330,7 @@ extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     convolve_back<Medium, LANES>(shared, gy, w, gx, g);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_input_grad_small(const real* __restrict__ gy, const real* __restrict__ w, real* __restrict__ gx,
                             const ConvGeometry g) {
     __shared__ Gradient<Small> shared;
@@ -361,7 +344,7 @@ extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     convolve_back<Medium, 1>(shared, gy, w, gx, g);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_input_grad_small_any(const real* __restrict__ gy, const real* __restrict__ w, real* __restrict__ gx,
                                 const ConvGeometry g) {
     __shared__ Gradient<Small> shared;

@@ -18,6 +18,7 @@ from minicnn.kernels.gpu import depthwise
 from minicnn.kernels.gpu.activation_codes import CODES
 from minicnn.kernels.gpu.conv_geometry import Sizes, convolution_sizes, input_grad_sizes, weight_grad_sizes
 from minicnn.kernels.gpu.gemm import gemm
+from minicnn.kernels.gpu.launch import THREADS, blocks_for
 from minicnn.kernels.gpu.loader import module
 from minicnn.kernels.gpu.packs import lanes
 from minicnn.kernels.gpu.runtime import cp
@@ -90,7 +91,7 @@ def _pixels(a: Array) -> Array:
 
 
 class _Tile(NamedTuple):
-    """What one block of threads makes; the numbers stand in conv_tile.cuh and at the top of conv.cu."""
+    """What one block of threads makes; the numbers are those of conv_tile.cuh."""
 
     name: str
     rows: int
@@ -104,7 +105,7 @@ class _Tile(NamedTuple):
 
 _LARGE = _Tile("large", 128, 128, 256, resident=2, rate=1.0)
 _MEDIUM = _Tile("medium", 128, 64, 128, resident=3, rate=0.95)
-_SMALL = _Tile("small", 64, 32, 128, resident=6, rate=0.6)
+_SMALL = _Tile("small", 64, 32, 128, resident=5, rate=0.6)
 _PACKED_TILES = [(_LARGE, "_large"), (_MEDIUM, "_medium"), (_SMALL, "_small")]
 _ANY_TILES = [(_MEDIUM, "_medium_any"), (_SMALL, "_small_any")]
 
@@ -162,7 +163,10 @@ def _forward(x: Array, w: Array, b: Array | None, y: Array, sizes: Sizes, activa
     """Fill y (N, OH, OW, F)."""
     launch = _plan_forward(sizes, _is_packed(sizes, x, w, y), x.dtype.name)
     kernel = module(_FILE, x.dtype).kernel(launch.kernel)
-    kernel(launch.grid, launch.threads, x, w, b, y, *launch.structs, CODES[activation])
+    in_passing = activation in (None, "relu", "relu6")
+    kernel(launch.grid, launch.threads, x, w, b, y, *launch.structs, CODES[activation if in_passing else None])
+    if not in_passing:
+        module(_FILE, x.dtype).kernel("conv2d_activate")(blocks_for(y.size), THREADS, y, y.size, CODES[activation])
 
 
 @lru_cache(maxsize=1024)

@@ -18,6 +18,7 @@ template <int ROWS_, int COLUMNS_, int DEPTH_, int EACH_>
 struct Tile {
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, DEPTH = DEPTH_, EACH = EACH_;
     static constexpr int RUN = 4;
+    static constexpr int TOGETHER = ROWS * COLUMNS > 8192 ? 2 : DEPTH;  // terms unrolled: more want too many registers
     static constexpr int WARP_ROWS = 4 * EACH, WARP_COLUMNS = 8 * EACH;
     static constexpr int WARPS_ACROSS = COLUMNS / WARP_COLUMNS;
     static constexpr int THREADS = 32 * (ROWS / WARP_ROWS) * WARPS_ACROSS;
@@ -41,12 +42,21 @@ struct Tile {
     __device__ static constexpr int column_step(int j) { return j / RUN * (8 * RUN) + j % RUN; }
 };
 
+typedef Tile<128, 128, 8, 8> Large;
+typedef Tile<128, 64, 8, 8> Medium;
+typedef Tile<64, 32, 16, 4> Small;
+
+// Blocks that share a multiprocessor: that leaves each thread 128, 168 or 96 registers, and more where sums are doubles.
+constexpr int LARGE_BLOCKS = sizeof(real) == 4 ? 2 : 1;
+constexpr int MEDIUM_BLOCKS = sizeof(real) == 4 ? 3 : 2;
+constexpr int SMALL_BLOCKS = sizeof(real) == 4 ? 5 : 3;
+
 // sums += a.T b, a (DEPTH, ROWS), b (DEPTH, COLUMNS) in shared memory.
 template <class T>
 __device__ __forceinline__ void multiply_step(const real (&a)[T::DEPTH][T::ROWS], const real (&b)[T::DEPTH][T::COLUMNS],
                                               typename T::Sums& sums) {
     const int first_row = T::first_row(), first_column = T::first_column();
-#pragma unroll
+#pragma unroll T::TOGETHER
     for (int k = 0; k < T::DEPTH; ++k) {
         real left[T::EACH], right[T::EACH];
 #pragma unroll

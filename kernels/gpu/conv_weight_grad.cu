@@ -13,12 +13,6 @@
 #include "conv_geometry.cuh"
 #include "conv_tile.cuh"
 
-typedef Tile<128, 128, 8, 8> Large;
-typedef Tile<128, 64, 8, 8> Medium;
-typedef Tile<64, 32, 16, 4> Small;
-constexpr int LARGE_BLOCKS = sizeof(real) == 4 ? 2 : 1;   // that share a multiprocessor: leaves each thread 128
-constexpr int MEDIUM_BLOCKS = sizeof(real) == 4 ? 3 : 2;  // or 168 registers, or 255 where they hold doubles
-
 // How far memory is left behind, in numbers, by the last output pixel of a row: to what the first of the next row reads,
 // and, on top of that, to the first of the next image.
 struct Steps {
@@ -128,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     correlate<Medium, LANES>(memory, x, gy, partial, g, steps, slice_pixels);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_weight_grad_small(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial,
                              const ConvGeometry g, const Steps steps, int slice_pixels) {
     __shared__ Small::Memory memory;
@@ -142,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     correlate<Medium, 1>(memory, x, gy, partial, g, steps, slice_pixels);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_weight_grad_small_any(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial,
                                  const ConvGeometry g, const Steps steps, int slice_pixels) {
     __shared__ Small::Memory memory;

@@ -95,25 +95,25 @@ __device__ __forceinline__ void convolve_strip(const real* x, const real* w, con
 // x (N, H, W, C), w (KH, KW, 1, F), b (F,) or null -> y (N, OH, OW, F); packs, F = C, 3 columns, stride 1 and dilation 1
 // across. The others: stride 2; any kernel; any number of channels and filters.
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     depthwise_3_columns(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                         real* __restrict__ y, const ConvGeometry g, int turned, int activation) {
     convolve_strip<LANES, 3, 1>(x, w, b, y, g, turned, activation);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     depthwise_3_columns_stride_2(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                                  real* __restrict__ y, const ConvGeometry g, int turned, int activation) {
     convolve_strip<LANES, 3, 2>(x, w, b, y, g, turned, activation);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     depthwise_packed(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                      real* __restrict__ y, const ConvGeometry g, int turned, int activation) {
     convolve_strip<LANES, 0, 0>(x, w, b, y, g, turned, activation);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     depthwise_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                   real* __restrict__ y, const ConvGeometry g, int turned, int activation) {
     convolve_strip<1, 0, 0>(x, w, b, y, g, turned, activation);
@@ -127,7 +127,8 @@ template <int WIDTH>
 __device__ __forceinline__ void gather_pixel(const real* gy, const real* w, real* gx, const ConvGeometry& g) {
     const int c = (blockIdx.y * blockDim.x + threadIdx.x) * WIDTH;
     const int pixel = blockIdx.x * blockDim.y + threadIdx.y;
-    const int line = pixel / g.w, image = line / g.h, multiplier = g.f / g.c;
+    const int line = pixel / g.w, image = line / g.h;
+    const int multiplier = WIDTH > 1 ? 1 : g.f / g.c;
     if (c >= g.c || image >= g.n) return;
     Pack<WIDTH> sum = {};
     for (int k = 0; k < g.kh; ++k) {
@@ -147,13 +148,13 @@ __device__ __forceinline__ void gather_pixel(const real* gy, const real* w, real
 
 // gy (N, OH, OW, F), w (KH, KW, 1, F) -> gx (N, H, W, C); packs and F = C, then any numbers.
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     depthwise_input_grad_packed(const real* __restrict__ gy, const real* __restrict__ w, real* __restrict__ gx,
                                 const ConvGeometry g) {
     gather_pixel<LANES>(gy, w, gx, g);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     depthwise_input_grad_any(const real* __restrict__ gy, const real* __restrict__ w, real* __restrict__ gx,
                              const ConvGeometry g) {
     gather_pixel<1>(gy, w, gx, g);
@@ -213,14 +214,14 @@ __device__ __forceinline__ void correlate_slice(Pack<WIDTH> (&shared)[THREADS], 
 
 // x (N, H, W, C), gy (N, OH, OW, F) -> partial (S, KH, KW, 1, F); packs and F = C, then any numbers.
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     depthwise_weight_grad_packed(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial,
                                  const ConvGeometry g, int slice_pixels) {
     __shared__ Pack<LANES> shared[THREADS];
     correlate_slice<LANES>(shared, x, gy, partial, g, slice_pixels);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     depthwise_weight_grad_any(const real* __restrict__ x, const real* __restrict__ gy, real* __restrict__ partial,
                               const ConvGeometry g, int slice_pixels) {
     __shared__ Pack<1> shared[THREADS];
