@@ -17,19 +17,7 @@
 // minimum: sm_75
 #include "common.cuh"
 #include "conv_geometry.cuh"
-#include "conv_tile.cuh"
-
-// One axis of a gather: result pixel i reads, under tap t, source pixel i * stride + start + t * step.
-struct Axis {
-    int size;    // pixels of the result
-    int source;  // pixels of what is read
-    int stride, start, step, taps;
-    int first_tap, tap_stride;  // tap t is row first_tap + t * tap_stride of the kernel
-};
-
-__device__ __forceinline__ Axis forward_axis(int size, int source, int taps, int stride, int before, int dilation) {
-    return {size, source, stride, -before, dilation, taps, 0, 1};
-}
+#include "conv_patches.cuh"
 
 // The input gradient's axis for the pixels `phase`, phase + stride, ...; output pixel o under tap t has read the pixel
 // o * stride - before + t * dilation. So a tap counts where phase + before - t * dilation divides by the stride: that
@@ -44,84 +32,6 @@ __device__ __forceinline__ Axis gradient_axis(int size, int source, int taps, in
     return {(size - phase + stride - 1) / stride, source, 1, (phase + before - first * dilation) / stride,
             -(every * dilation / stride), count, first, every};
 }
-
-// How far memory is left behind, in numbers, at the end of a tap's channels: to the next tap of the row, and, on top of
-// that, to the next row of taps. Known before the walk, so that it is but an addition.
-struct Steps {
-    long long tap, row;
-};
-
-// The matrix A: row = a pixel of the result, depth k = (tap, channel). A thread has one row and walks along the depth,
-// WIDTH channels at a time; that the tap lies in the image is checked once for all its channels.
-template <class T, int WIDTH>
-struct PatchRows {
-    static constexpr int STRIDE = T::THREADS / T::ROWS * WIDTH;
-    static constexpr int COUNT = T::DEPTH / STRIDE;
-
-    const Axis &down, &across;
-    const Steps& steps;
-    const int channels;                    // of a group
-    int tap_row, tap_column, channel;      // where the walk stands
-    int row, column;                       // the source pixel there
-    const real* next;
-    bool inside;
-    Pack<WIDTH> held[COUNT];
-
-    // source (N, down.source, across.source, pitch) from the first channel of the group; `pixel` of `pixels`.
-    __device__ PatchRows(const real* source, const Axis& down, const Axis& across, const Steps& steps, int channels,
-                         int pitch, int pixel, int pixels)
-        : down(down), across(across), steps(steps), channels(channels), tap_row(0), tap_column(0), channel(0) {
-        pixel += threadIdx.x % T::ROWS;
-        const int line = pixel / across.size, image = line / down.size;
-        row = (line - image * down.size) * down.stride + down.start;
-        column = (pixel - line * across.size) * across.stride + across.start;
-        next = source + (((long long)image * down.source + row) * across.source + column) * pitch;
-        if (pixel >= pixels) row = -(1 << 30);  // above every image
-        check();
-        advance(threadIdx.x / T::ROWS * WIDTH);
-    }
-
-    __device__ void check() {
-        inside = tap_row < down.taps && (unsigned)row < (unsigned)down.source &&
-                 (unsigned)column < (unsigned)across.source;
-    }
-
-    __device__ void advance(int count) {
-        next += count;
-        channel += count;
-        if (channel < channels || channels == 0) return;
-        do {
-            channel -= channels;
-            next += steps.tap;
-            column += across.step;
-            if (++tap_column == across.taps) {
-                tap_column = 0;
-                ++tap_row;
-                next += steps.row;
-                column -= across.taps * across.step;
-                row += down.step;
-            }
-        } while (channel >= channels);
-        check();
-    }
-
-    __device__ void fetch() {
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) {
-            held[i] = inside ? load_pack<WIDTH>(next) : Pack<WIDTH>{};
-            advance(STRIDE);
-        }
-    }
-
-    // Turned: depth by depth, so that neighbouring threads, which have neighbouring rows, write neighbouring words.
-    __device__ void store(real (&buffer)[T::DEPTH][T::ROWS]) const {
-        const int row = threadIdx.x % T::ROWS, k = threadIdx.x / T::ROWS * WIDTH;
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i)
-#pragma unroll
-            for (int lane = 0; lane < WIDTH; ++lane) buffer[k + i * STRIDE + lane][row] = held[i].lane[lane];
-    }
-};
 
 // The matrix B of the input gradient: depth = (tap, filter), column = an input channel; w (KH, KW, C/G, F) is read along
 // its filters, and turned on the way to shared memory. A thread has one column.
@@ -185,7 +95,7 @@ struct TurnedFilters {
 // y = group.
 template <class T, int WIDTH>
 __device__ __forceinline__ void convolve(typename T::Memory& memory, const real* x, const real* w, const real* b, real* y,
-                                         const ConvGeometry& g, const Steps& steps, bool rectify, bool cap) {
+                                         const ConvGeometry& g, const Steps& steps, int activation) {
     const int channels = g.c / g.groups, filters = g.f / g.groups, group = blockIdx.y;
     const int tiles_across = (filters + T::COLUMNS - 1) / T::COLUMNS;
     const int pixel = blockIdx.x / tiles_across * T::ROWS, filter = blockIdx.x % tiles_across * T::COLUMNS;
@@ -193,24 +103,15 @@ __device__ __forceinline__ void convolve(typename T::Memory& memory, const real*
     const Axis down = forward_axis(g.oh, g.h, g.kh, g.sh, g.top, g.dh);
     const Axis across = forward_axis(g.ow, g.w, g.kw, g.sw, g.left, g.dw);
 
-    PatchRows<T, WIDTH> patches(x + group * channels, down, across, steps, channels, g.c, pixel, pixels);
+    const Pixel mine = pixel_at(pixel + threadIdx.x % T::ROWS, g.n, g.oh, g.ow);
+    PatchRows<T, WIDTH> patches(x + group * channels, down, across, steps, channels, g.c, mine);
     MatrixRows<T, WIDTH> kernel(w + group * filters, g.f, filter, filters, 0, depth);
     typename T::Sums sums;
     multiply_tile<T>(memory, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);
 
     y += group * filters;
-#pragma unroll
-    for (int j = 0; j < T::EACH; ++j) {
-        const int column = filter + T::first_column() + T::column_step(j);
-        const real bias = b != nullptr && column < filters ? b[group * filters + column] : real(0);
-#pragma unroll
-        for (int i = 0; i < T::EACH; ++i) {
-            real& sum = sums[i][j];
-            sum += bias;
-            if (rectify && sum < 0) sum = 0;  // NaN passes
-            if (cap && sum > 6) sum = 6;
-        }
-    }
+    if (b != nullptr) b += group * filters;
+    finish_sums<T>(sums, b, filter, filters, activation);
 #pragma unroll
     for (int i = 0; i < T::EACH; ++i) {
         const int row = pixel + T::first_row() + T::row_step(i);
@@ -248,15 +149,14 @@ __device__ __forceinline__ void convolve_back(Gradient<T>& shared, const real* g
     const int pixels = g.n * down.size * across.size, depth = down.taps * across.taps * filters;
     if (pixel >= pixels) return;  // the classes differ by a row or a column of pixels
 
+    const Pixel mine = pixel_at(pixel + threadIdx.x % T::ROWS, g.n, down.size, across.size);
     if (threadIdx.x < T::ROWS) {
-        const int row = pixel + threadIdx.x, line = row / across.size, image = line / down.size;
-        const int h = row_phase + (line - image * down.size) * g.sh;
-        const int column = column_phase + (row - line * across.size) * g.sw;
-        shared.places[threadIdx.x] = (((long long)image * g.h + h) * g.w + column) * g.c;
+        const int row = row_phase + mine.row * g.sh, column = column_phase + mine.column * g.sw;
+        shared.places[threadIdx.x] = (((long long)mine.image * g.h + row) * g.w + column) * g.c;
     }
     __syncthreads();
 
-    PatchRows<T, WIDTH> patches(gy + group * filters, down, across, shared.source_steps, filters, g.f, pixel, pixels);
+    PatchRows<T, WIDTH> patches(gy + group * filters, down, across, shared.source_steps, filters, g.f, mine);
     TurnedFilters<T, WIDTH> kernel(w + group * filters, g, down, across, shared.kernel_steps, channel);
     typename T::Sums sums;
     multiply_tile<T>(shared.tile, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);
@@ -276,35 +176,35 @@ extern "C" __global__ void __launch_bounds__(256, LARGE_BLOCKS)
     conv2d_large(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                  real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Large::Memory memory;
-    convolve<Large, LANES>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
+    convolve<Large, LANES>(memory, x, w, b, y, g, steps, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     conv2d_medium(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                   real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Medium::Memory memory;
-    convolve<Medium, LANES>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
+    convolve<Medium, LANES>(memory, x, w, b, y, g, steps, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_small(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                  real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Small::Memory memory;
-    convolve<Small, LANES>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
+    convolve<Small, LANES>(memory, x, w, b, y, g, steps, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     conv2d_medium_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                       real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Medium::Memory memory;
-    convolve<Medium, 1>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
+    convolve<Medium, 1>(memory, x, w, b, y, g, steps, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_small_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
                      real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
     __shared__ Small::Memory memory;
-    convolve<Small, 1>(memory, x, w, b, y, g, steps, activation == RELU || activation == RELU6, activation == RELU6);
+    convolve<Small, 1>(memory, x, w, b, y, g, steps, activation);
 }
 
 // The other activations, in place. Their code is long: in the kernels above it would stand once for each number of a

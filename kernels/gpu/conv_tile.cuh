@@ -107,6 +107,25 @@ __device__ __forceinline__ void multiply_tile(typename T::Memory& memory, A& a, 
     }
 }
 
+// sums = act(sums + b), b (columns,) or null; the activation none, relu or relu6.
+template <class T>
+__device__ __forceinline__ void finish_sums(typename T::Sums& sums, const real* b, int tile_column, int columns,
+                                            int activation) {
+    const bool rectify = activation == RELU || activation == RELU6, cap = activation == RELU6;
+#pragma unroll
+    for (int j = 0; j < T::EACH; ++j) {
+        const int column = tile_column + T::first_column() + T::column_step(j);
+        const real bias = b != nullptr && column < columns ? b[column] : real(0);
+#pragma unroll
+        for (int i = 0; i < T::EACH; ++i) {
+            real& sum = sums[i][j];
+            sum += bias;
+            if (rectify && sum < 0) sum = 0;  // NaN passes
+            if (cap && sum > 6) sum = 6;
+        }
+    }
+}
+
 // Row i of this thread's part of the tile to row[column], column < columns; WIDTH numbers at a time.
 template <class T, int WIDTH>
 __device__ __forceinline__ void store_row(const real (&sums)[T::EACH], real* row, int tile_column, int columns) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 from minicnn.kernels import reference
 from minicnn.kernels.contract import Array
 from minicnn.kernels.gpu import conv
+from minicnn.kernels.gpu.conv_tile import MEDIUM, SMALL, TILES, Tile, fastest_tile, slice_pixels, tightest_tile
 from minicnn.kernels.gpu.runtime import cp
 from tests.gpu.comparing import assert_near, to_device, to_host
 from tests.gpu.emulator import thread_order
 
 LIMITS = {"float32": 1e-5, "float64": 1e-12}
 both_dtypes = pytest.mark.parametrize("dtype", list(LIMITS))
+every_tile = pytest.mark.parametrize("tile", TILES, ids=lambda tile: tile.name)
 PLAIN: dict[str, Any] = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
 SAME: dict[str, Any] = {**PLAIN, "padding": ((1, 1), (1, 1))}
 
@@ -49,10 +52,15 @@ def in64(*arrays: Array) -> list[Array]:
     return [array.astype(np.float64) for array in arrays]
 
 
-def force_tile(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    """Every product is cut into tiles of this kind."""
-    for table in ("_PACKED_TILES", "_ANY_TILES"):
-        monkeypatch.setattr(conv, table, [choice for choice in getattr(conv, table) if choice[1] == suffix])
+@pytest.fixture
+def force_tile(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Tile], None]]:
+    """Every product is cut into tiles of the kind it is called with."""
+
+    def force(tile: Tile) -> None:
+        clear_plans()
+        monkeypatch.setattr(conv, "_candidates", lambda packed: (tile,))
+
+    yield force
     clear_plans()
 
 
@@ -61,37 +69,27 @@ def clear_plans() -> None:
         plan.cache_clear()
 
 
-@pytest.fixture
-def planned_anew() -> Any:
-    clear_plans()
-    yield
-    clear_plans()
-
-
-@pytest.mark.usefixtures("planned_anew")
 @both_dtypes
-@pytest.mark.parametrize("suffix", ["_large", "_medium", "_small"])
+@every_tile
 @pytest.mark.parametrize(("filters", "pixels"), [(124, 127), (128, 128), (132, 129), (60, 63), (64, 64), (68, 65)])
 def test_tiles_at_their_edges(
-    filters: int, pixels: int, suffix: str, dtype: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    filters: int, pixels: int, tile: Tile, dtype: str, rng: np.random.Generator, force_tile: Callable[[Tile], None]
 ) -> None:
-    force_tile(monkeypatch, suffix)
+    force_tile(tile)
     check_all_three(rng, dtype, (1, 1, pixels, 8), (1, 2, 8, filters), {**PLAIN, "padding": ((0, 0), (1, 0))})
 
 
-@pytest.mark.usefixtures("planned_anew")
 @both_dtypes
-@pytest.mark.parametrize("suffix", ["_medium_any", "_small_any"])
+@pytest.mark.parametrize("tile", [MEDIUM, SMALL], ids=lambda tile: tile.name)
 @pytest.mark.parametrize(("channels", "filters"), [(1, 63), (3, 65), (65, 31), (5, 33)])
 def test_tiles_for_any_number_of_channels(
-    channels: int, filters: int, suffix: str, dtype: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    channels: int, filters: int, tile: Tile, dtype: str, rng: np.random.Generator, force_tile: Callable[[Tile], None]
 ) -> None:
-    force_tile(monkeypatch, suffix)
+    force_tile(tile)
     check_all_three(rng, dtype, (2, 9, 8, channels), (2, 3, channels, filters), SAME)
 
 
-@pytest.mark.usefixtures("planned_anew")
-@pytest.mark.parametrize("suffix", ["_large", "_medium", "_small"])
+@every_tile
 @pytest.mark.parametrize(
     "options",
     [
@@ -102,9 +100,9 @@ def test_tiles_for_any_number_of_channels(
     ids=["same", "two_groups", "more_than_the_kernel"],
 )
 def test_packs_with_strides_dilation_and_groups(
-    options: dict[str, Any], suffix: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], tile: Tile, rng: np.random.Generator, force_tile: Callable[[Tile], None]
 ) -> None:
-    force_tile(monkeypatch, suffix)
+    force_tile(tile)
     groups = options["groups"]
     check_all_three(rng, "float32", (2, 13, 11, 4 * groups), (3, 3, 4, 8 * groups), options)
 
@@ -137,7 +135,6 @@ def test_sums_over_many_pixels_are_cut_into_slices_and_stay_exact(rng: np.random
     np.testing.assert_allclose(received, exact, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("planned_anew")
 @pytest.mark.parametrize("channels", [4, 3])
 def test_results_have_the_same_bits_whatever_thread_runs_first(channels: int, rng: np.random.Generator) -> None:
     options = {**SAME, "strides": (2, 1)}
@@ -173,17 +170,28 @@ def test_no_channels_give_the_bias_and_zeros(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "packed", "name"),
+    ("rows", "columns", "name"),
     [
-        (262144, 64, True, "medium"),
-        (65536, 128, True, "large"),
-        (16384, 256, True, "large"),
-        (262144, 32, True, "small"),
-        (196, 256, True, "small"),
-        (262144, 64, False, "medium"),
+        (262144, 64, "medium"),
+        (65536, 128, "large"),
+        (16384, 256, "large"),
+        (262144, 32, "small"),
+        (196, 256, "small"),
     ],
 )
-def test_tile_that_is_chosen(rows: int, columns: int, packed: bool, name: str) -> None:
-    tile, suffix = conv._choose_tile(rows, columns, 1, packed)
-    assert tile.name == name
-    assert suffix == f"_{name}" + ("" if packed else "_any")
+def test_tile_that_is_chosen_for_pixels_and_filters(rows: int, columns: int, name: str) -> None:
+    assert fastest_tile(rows, columns, 1, TILES).name == name
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "name"), [(9, 32, "small"), (576, 64, "medium"), (1152, 128, "large"), (27, 64, "small")]
+)
+def test_tile_that_is_chosen_for_weights(rows: int, columns: int, name: str) -> None:
+    assert tightest_tile(rows, columns, TILES).name == name
+
+
+def test_slices_fill_the_device_once_and_are_neither_long_nor_short() -> None:
+    assert -(-262144 // slice_pixels(262144, tiles=5, resident=3)) * 5 in range(350, 397)
+    assert slice_pixels(10**7, tiles=1000, resident=3) == 8192
+    assert slice_pixels(500, tiles=1, resident=3) == 128
+    assert slice_pixels(0, tiles=1, resident=3) == 128

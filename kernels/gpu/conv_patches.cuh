@@ -1,0 +1,104 @@
+// The patches under a tile of pixels, read straight from the image: the left matrix of a convolution as an implicit
+// matrix product, which is never written out.
+#pragma once
+#include "conv_tile.cuh"
+
+// A pixel of the result, as a thread has it; beyond the last one, none.
+struct Pixel {
+    int image, row, column;
+    bool exists;
+};
+
+// Pixel number `index` of (images, rows, columns).
+__device__ __forceinline__ Pixel pixel_at(int index, int images, int rows, int columns) {
+    const int line = index / columns, image = line / rows;
+    return {image, line - image * rows, index - line * columns, image < images};
+}
+
+// One axis of a gather: result pixel i reads, under tap t, source pixel i * stride + start + t * step.
+struct Axis {
+    int size;    // pixels of the result
+    int source;  // pixels of what is read
+    int stride, start, step, taps;
+    int first_tap, tap_stride;  // tap t is row first_tap + t * tap_stride of the kernel
+};
+
+__device__ __forceinline__ Axis forward_axis(int size, int source, int taps, int stride, int before, int dilation) {
+    return {size, source, stride, -before, dilation, taps, 0, 1};
+}
+
+// How far memory is left behind, in numbers, at the end of a tap's channels: to the next tap of the row, and, on top of
+// that, to the next row of taps. Known before the walk, so that it is but an addition.
+struct Steps {
+    long long tap, row;
+};
+
+// The matrix A: row = a pixel of the result, depth k = (tap, channel). A thread has one row and walks along the depth,
+// WIDTH channels at a time; that the tap lies in the image is checked once for all its channels.
+template <class T, int WIDTH>
+struct PatchRows {
+    static constexpr int STRIDE = T::THREADS / T::ROWS * WIDTH;
+    static constexpr int COUNT = T::DEPTH / STRIDE;
+
+    const Axis &down, &across;
+    const Steps& steps;
+    const int channels;                // of a group
+    int tap_row, tap_column, channel;  // where the walk stands
+    int row, column;                   // the source pixel there
+    const real* next;
+    bool inside;
+    Pack<WIDTH> held[COUNT];
+
+    // source (N, down.source, across.source, pitch) from the first channel of the group; the pixel of this thread's row.
+    __device__ PatchRows(const real* source, const Axis& down, const Axis& across, const Steps& steps, int channels,
+                         int pitch, const Pixel& pixel)
+        : down(down), across(across), steps(steps), channels(channels), tap_row(0), tap_column(0), channel(0) {
+        row = pixel.row * down.stride + down.start;
+        column = pixel.column * across.stride + across.start;
+        next = source + (((long long)pixel.image * down.source + row) * across.source + column) * pitch;
+        if (!pixel.exists) row = -(1 << 30);  // above every image
+        check();
+        advance(threadIdx.x / T::ROWS * WIDTH);
+    }
+
+    __device__ void check() {
+        inside = tap_row < down.taps && (unsigned)row < (unsigned)down.source &&
+                 (unsigned)column < (unsigned)across.source;
+    }
+
+    __device__ void advance(int count) {
+        next += count;
+        channel += count;
+        if (channel < channels || channels == 0) return;
+        do {
+            channel -= channels;
+            next += steps.tap;
+            column += across.step;
+            if (++tap_column == across.taps) {
+                tap_column = 0;
+                ++tap_row;
+                next += steps.row;
+                column -= across.taps * across.step;
+                row += down.step;
+            }
+        } while (channel >= channels);
+        check();
+    }
+
+    __device__ void fetch() {
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) {
+            held[i] = inside ? load_pack<WIDTH>(next) : Pack<WIDTH>{};
+            advance(STRIDE);
+        }
+    }
+
+    // Turned: depth by depth, so that neighbouring threads, which have neighbouring rows, write neighbouring words.
+    __device__ void store(real (&buffer)[T::DEPTH][T::ROWS]) const {
+        const int row = threadIdx.x % T::ROWS, k = threadIdx.x / T::ROWS * WIDTH;
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i)
+#pragma unroll
+            for (int lane = 0; lane < WIDTH; ++lane) buffer[k + i * STRIDE + lane][row] = held[i].lane[lane];
+    }
+};
