@@ -377,3 +377,6 @@ def test_records_name_the_kernels_that_ran() -> None:
         kernel((1,), (1,), (nans(1), nans(1), np.int32(1)))
     assert emulator.record.launches["copy"] == 2
     assert emulator.record.totals["threads"] == 2
+    emulator.record.clear()
+    assert not emulator.record.launches
+    assert "copy" in emulator.record.launched  # for the test that every kernel of the project was run

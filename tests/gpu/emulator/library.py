@@ -16,7 +16,7 @@ class Statistics(ctypes.Structure):
     ]
 
     def as_dict(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name, _ in self._fields_}
+        return {name: getattr(self, name) for name, *_ in self._fields_}
 
 
 class Launch(ctypes.Structure):

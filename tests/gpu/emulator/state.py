@@ -28,13 +28,15 @@ class Settings:
 
 @dataclass
 class Record:
-    """What has happened since the last `clear()`."""
+    """What has happened since the last `clear()`; `launched` is never cleared: the names of all kernels that ran."""
 
+    launched: set[str] = field(default_factory=set)
     launches: Counter[str] = field(default_factory=Counter)  # by the name of the kernel
     totals: Counter[str] = field(default_factory=Counter)  # of all statistics
     last: dict[str, int] = field(default_factory=dict)  # statistics of the last launch
 
     def add(self, kernel: str, statistics: dict[str, int]) -> None:
+        self.launched.add(kernel)
         self.launches[kernel] += 1
         self.totals.update(statistics)
         self.last = statistics

@@ -82,7 +82,7 @@ def signature_in(line: str) -> inspect.Signature | None:
     if match is None:
         return None
     parameters: list[inspect.Parameter] = []
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
     for part in re.split(r",\s*(?![^(\[]*[)\]])", match[1].replace("\\", "")):
         declared, has_default, _ = part.strip().partition("=")
         if declared == "/":

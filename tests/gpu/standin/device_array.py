@@ -39,11 +39,14 @@ class ndarray:
     """An array on the device: `_host` is its memory, `_lease` keeps that alive, `base` is what it is a view of."""
 
     __slots__ = ("__weakref__", "_host", "_lease", "base")
+    _host: np.ndarray[Any, Any]
+    _lease: memory.Lease
+    base: ndarray | None
     __array_priority__ = 100
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(
-        self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None, order: str = "C"
+        self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None, order: Any = "C"
     ) -> None:
         note_call("ndarray", (self, shape, dtype), {})
         fresh = empty(shape, dtype, order)
@@ -95,7 +98,7 @@ class ndarray:
 
     # ---------------------------------------------------------------------------------------------- to the host
 
-    def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray[Any, Any]:
+    def get(self, stream: Any = None, order: Any = "C", out: Any = None, blocking: bool = True) -> np.ndarray[Any, Any]:
         """A copy in NumPy's memory."""
         note_call("ndarray.get", (self,), {})
         synchronizes("ndarray.get")
@@ -187,12 +190,12 @@ class ndarray:
         return evaluate(lambda x: x.view() if dtype is None else x.view(dtype), self)
 
     @recorded("ndarray.reshape")
-    def reshape(self, *shape: Any, order: str = "C") -> ndarray:
+    def reshape(self, *shape: Any, order: Any = "C") -> ndarray:
         return evaluate(lambda x: x.reshape(*shape, order=order), self)
 
     @recorded("ndarray.astype")
     def astype(
-        self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True
+        self, dtype: Any, order: Any = "K", casting: Any = None, subok: Any = None, copy: bool = True
     ) -> ndarray:
         wanted = checked_dtype(dtype)
         if not copy and wanted == self.dtype:
@@ -200,7 +203,7 @@ class ndarray:
         return evaluate(lambda x: x.astype(wanted, order=order), self)
 
     @recorded("ndarray.copy")
-    def copy(self, order: str = "C") -> ndarray:
+    def copy(self, order: Any = "C") -> ndarray:
         return evaluate(lambda x: x.copy(order), self)
 
     def __copy__(self) -> ndarray:
@@ -324,7 +327,7 @@ def checked_dtype(dtype: Any) -> np.dtype[Any]:
     return found
 
 
-def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+def empty(shape: Any, dtype: Any = float, order: Any = "C") -> ndarray:
     """Fresh memory: a NaN pattern."""
     sizes = tuple(int(size) for size in shape) if isinstance(shape, (tuple, list)) else (int(shape),)
     kind = checked_dtype(dtype)

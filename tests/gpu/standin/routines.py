@@ -28,12 +28,12 @@ def _offered(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_offered
-def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+def empty(shape: Any, dtype: Any = float, order: Any = "C") -> ndarray:
     return arrays.empty(shape, dtype, order)
 
 
 @_offered
-def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> ndarray:
+def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C") -> ndarray:
     if dtype is None:
         dtype = fill_value.dtype if isinstance(fill_value, ndarray) else np.asarray(fill_value).dtype
     made = arrays.empty(shape, dtype, order)
@@ -42,18 +42,18 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> nd
 
 
 @_offered
-def zeros(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+def zeros(shape: Any, dtype: Any = float, order: Any = "C") -> ndarray:
     return full(shape, 0, dtype, order)
 
 
 @_offered
-def ones(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+def ones(shape: Any, dtype: Any = float, order: Any = "C") -> ndarray:
     return full(shape, 1, dtype, order)
 
 
 @_offered
 def empty_like(
-    prototype: ndarray, dtype: Any = None, order: str = "K", subok: None = None, shape: Any = None
+    prototype: ndarray, dtype: Any = None, order: Any = "K", subok: None = None, shape: Any = None
 ) -> ndarray:
     like = np.empty_like(host(prototype), dtype=dtype, order=order, shape=shape)
     is_fortran = like.flags.f_contiguous and not like.flags.c_contiguous
@@ -62,7 +62,7 @@ def empty_like(
 
 @_offered
 def full_like(
-    a: ndarray, fill_value: Any, dtype: Any = None, order: str = "K", subok: None = None, shape: Any = None
+    a: ndarray, fill_value: Any, dtype: Any = None, order: Any = "K", subok: None = None, shape: Any = None
 ) -> ndarray:
     made = empty_like(a, dtype, order, subok, shape)
     execute_into(made, np.copyto, fill_value)
@@ -70,12 +70,12 @@ def full_like(
 
 
 @_offered
-def zeros_like(a: ndarray, dtype: Any = None, order: str = "K", subok: None = None, shape: Any = None) -> ndarray:
+def zeros_like(a: ndarray, dtype: Any = None, order: Any = "K", subok: None = None, shape: Any = None) -> ndarray:
     return full_like(a, 0, dtype, order, subok, shape)
 
 
 @_offered
-def ones_like(a: ndarray, dtype: Any = None, order: str = "K", subok: None = None, shape: Any = None) -> ndarray:
+def ones_like(a: ndarray, dtype: Any = None, order: Any = "K", subok: None = None, shape: Any = None) -> ndarray:
     return full_like(a, 1, dtype, order, subok, shape)
 
 
@@ -86,7 +86,7 @@ def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, b
 
 @_offered
 def array(
-    obj: Any, dtype: Any = None, copy: bool = True, order: str = "K", subok: bool = False, ndmin: int = 0
+    obj: Any, dtype: Any = None, copy: bool = True, order: Any = "K", subok: bool = False, ndmin: int = 0
 ) -> ndarray:
     made = _asarray(obj, dtype, None if order == "K" else order)
     made = made.copy() if copy and made is obj else made
@@ -100,12 +100,12 @@ def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
 
 
 @_offered
-def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True) -> Any:
+def asnumpy(a: Any, stream: Any = None, order: Any = "C", out: Any = None, *, blocking: bool = True) -> Any:
     return a.get(order=order, out=out) if isinstance(a, ndarray) else np.asarray(a)
 
 
 @_offered
-def copyto(dst: ndarray, src: Any, casting: str = "same_kind", where: Any = None) -> None:
+def copyto(dst: ndarray, src: Any, casting: Any = "same_kind", where: Any = None) -> None:
     if where is None:
         execute_into(dst, lambda target, value: np.copyto(target, value, casting=casting), src)
     else:
@@ -114,8 +114,8 @@ def copyto(dst: ndarray, src: Any, casting: str = "same_kind", where: Any = None
 
 @_offered
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> ndarray:
-    # stop is None: the first number is where to stop
-    return evaluate(lambda: np.arange(0 if stop is None else start, start if stop is None else stop, step, dtype))
+    first, end = (0, start) if stop is None else (start, stop)
+    return evaluate(lambda: np.arange(first, end, step, dtype=dtype))
 
 
 # --------------------------------------------------------------------------------------------------- as NumPy

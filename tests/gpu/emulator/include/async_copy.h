@@ -30,9 +30,9 @@ static inline CopyQueue& my_copies() {
 
 static inline bool is_shared(const void* address, unsigned bytes) {
     const char* first = static_cast<const char*>(address);
-    const bool is_static = __start_emulator_shared && first >= __start_emulator_shared && first + bytes <= __stop_emulator_shared;
-    const char* dynamic = machine.dynamic_shared;
-    return is_static || (first >= dynamic && first + bytes <= dynamic + machine.dynamic_shared_bytes);
+    const auto lies_in = [=](const char* begin, const char* end) { return first >= begin && first + bytes <= end; };
+    return (__start_emulator_shared && lies_in(__start_emulator_shared, __stop_emulator_shared)) ||
+           lies_in(machine.dynamic_shared, machine.dynamic_shared + machine.dynamic_shared_bytes);
 }
 
 template <unsigned BYTES>

@@ -59,8 +59,8 @@ static inline void warp_meet(unsigned mask, Completion completion, Place place) 
         const unsigned other = __builtin_ctz(others);
         const Thread& waiting = machine.threads[warp_number * WARP + other];
         if (!(waiting.place == place))
-            EMULATOR_FAIL("divergent warp: operations at %s:%d and %s:%d meet", place.file, place.line, waiting.place.file,
-                          waiting.place.line);
+            EMULATOR_FAIL("divergent warp: operations at %s:%d and %s:%d meet", place.file, place.line,
+                          waiting.place.file, waiting.place.line);
         if (warp.lane[other].mask != mask)
             EMULATOR_FAIL("warp operation at %s:%d: lanes pass different masks", place.file, place.line);
     }

@@ -21,10 +21,12 @@ namespace emulator {
 static void fiber_main();  // scheduler.h
 
 constexpr size_t STACK_BYTES = 256 * 1024;  // address space; only the pages that are touched cost memory
+constexpr size_t FIBERS_KEPT = 256;  // between launches, by each library: a process may not have 65,536 mappings
 
 // A stack whose lowest page may not be touched: an overflow is a segmentation fault, not a silent overwrite.
 static inline char* new_stack() {
-    void* memory = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* memory = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED) {
         std::perror("emulator: no memory for a fiber's stack");
         std::abort();
@@ -82,7 +84,9 @@ emulator_switch:
     .size emulator_switch, . - emulator_switch
 )");
 
-static inline void switch_context(Context& from, Context& to) { emulator_switch(&from.stack_pointer, to.stack_pointer); }
+static inline void switch_context(Context& from, Context& to) {
+    emulator_switch(&from.stack_pointer, to.stack_pointer);
+}
 
 static inline void prepare(Context& context, char* stack) {
     void** top = reinterpret_cast<void**>(stack + STACK_BYTES);

@@ -81,4 +81,6 @@ static inline float2 __bfloat1622float2(__nv_bfloat162 v) { return {v.x, v.y}; }
 static inline float __low2float(__nv_bfloat162 v) { return v.x; }
 static inline float __high2float(__nv_bfloat162 v) { return v.y; }
 static inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
-static inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) { return ::emulator::same_bits<__nv_bfloat16>(bits); }
+static inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) {
+    return ::emulator::same_bits<__nv_bfloat16>(bits);
+}

@@ -52,7 +52,7 @@ public:
 #endif
 };
 
-// A small generator (PCG's multiplier): the same order for the same seed everywhere, which std::shuffle does not promise.
+// A small generator (PCG's multiplier): the same order for the same seed everywhere, unlike std::shuffle.
 struct Shuffler {
     uint64_t state;
     explicit Shuffler(uint64_t seed) : state(seed * 6364136223846793005u + 1442695040888963407u) {}
@@ -74,13 +74,13 @@ static inline void arrange(std::vector<T>& items, T first, size_t count, Order o
 
 static inline void poison_shared_memory() {
     if (__start_emulator_shared)
-        std::memset(__start_emulator_shared, POISON, static_cast<size_t>(__stop_emulator_shared - __start_emulator_shared));
+        std::memset(__start_emulator_shared, POISON, size_t(__stop_emulator_shared - __start_emulator_shared));
     if (machine.dynamic_shared_bytes) std::memset(machine.dynamic_shared, POISON, machine.dynamic_shared_bytes);
 }
 
 static inline void run_grid(Launch& launch) {
-    const uint64_t width = machine.grid_size.x, height = machine.grid_size.y, total = width * height * machine.grid_size.z;
-    const uint64_t last = launch.last_block ? launch.last_block : total;
+    const uint64_t width = machine.grid_size.x, height = machine.grid_size.y;
+    const uint64_t last = launch.last_block ? launch.last_block : width * height * machine.grid_size.z;
     Shuffler shuffler(launch.seed);
     std::vector<uint64_t> blocks;
     arrange<uint64_t>(blocks, launch.first_block, last - launch.first_block, launch.order, shuffler);
@@ -124,10 +124,9 @@ static inline int run(void (*body)(void*), void* body_arguments, Launch& launch)
         run_grid(launch);
     }
     launch.statistics = machine.statistics;
-    if (!machine.failed) return 0;
-    std::snprintf(launch.error, launch.error_bytes, "%s", machine.error);
-    fibers.forget_all();
-    return 1;
+    if (machine.failed) std::snprintf(launch.error, launch.error_bytes, "%s", machine.error);
+    if (machine.failed || fibers.all.size() > FIBERS_KEPT) fibers.forget_all();
+    return machine.failed;
 }
 
 // From the untyped argument list to the kernel's typed call.
@@ -160,7 +159,8 @@ EMULATOR_SCALAR_OF(float2, float) EMULATOR_SCALAR_OF(float3, float) EMULATOR_SCA
 EMULATOR_SCALAR_OF(double2, double) EMULATOR_SCALAR_OF(longlong2, long long)
 EMULATOR_SCALAR_OF(int2, int) EMULATOR_SCALAR_OF(int3, int) EMULATOR_SCALAR_OF(int4, int)
 EMULATOR_SCALAR_OF(uint2, unsigned) EMULATOR_SCALAR_OF(uint3, unsigned) EMULATOR_SCALAR_OF(uint4, unsigned)
-EMULATOR_SCALAR_OF(uchar2, unsigned char) EMULATOR_SCALAR_OF(uchar4, unsigned char) EMULATOR_SCALAR_OF(char4, signed char)
+EMULATOR_SCALAR_OF(uchar2, unsigned char) EMULATOR_SCALAR_OF(uchar4, unsigned char)
+EMULATOR_SCALAR_OF(char4, signed char)
 EMULATOR_SCALAR_OF(short2, short) EMULATOR_SCALAR_OF(short4, short)
 EMULATOR_SCALAR_OF(ushort2, unsigned short) EMULATOR_SCALAR_OF(ushort4, unsigned short)
 EMULATOR_SCALAR_OF(__half2, __half) EMULATOR_SCALAR_OF(__nv_bfloat162, __nv_bfloat16)

@@ -119,8 +119,8 @@ __attribute__((format(printf, 1, 2), noinline, cold)) static void record_error(c
     va_end(values);
     const size_t end = std::min<size_t>(written, sizeof machine.error - 1);
     const uint3 block = machine.block, thread = machine.current->index;
-    std::snprintf(machine.error + end, sizeof machine.error - end, " [block (%u, %u, %u), thread (%u, %u, %u)]", block.x,
-                  block.y, block.z, thread.x, thread.y, thread.z);
+    std::snprintf(machine.error + end, sizeof machine.error - end, " [block (%u, %u, %u), thread (%u, %u, %u)]",
+                  block.x, block.y, block.z, thread.x, thread.y, thread.z);
 }
 
 #define EMULATOR_FAIL(...) (::emulator::record_error(__VA_ARGS__), ::emulator::leave_for_good())

@@ -35,7 +35,8 @@ static inline T shuffle(unsigned mask, T value, int source, Place place) {
 // The warp is cut into segments of `width` lanes; a source outside of the own segment means: keep your own value.
 struct Segment {
     int lane, first, last;
-    explicit Segment(int width) : lane(lane_of(*machine.current)), first(lane & ~(width - 1)), last(first + width - 1) {}
+    explicit Segment(int width)
+        : lane(lane_of(*machine.current)), first(lane & ~(width - 1)), last(first + width - 1) {}
     int own_or(int source) const { return source < first || source > last ? -1 : source; }
 };
 
