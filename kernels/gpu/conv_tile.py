@@ -80,12 +80,13 @@ def tightest_tile(rows: int, columns: int, candidates: Sequence[Tile]) -> Tile:
 
 
 def slice_pixels(pixels: int, tiles: int, resident: int) -> int:
-    """The length of a slice with which `tiles` tiles of each fill the device once, within the bounds above.
+    """The length of a slice with which `tiles` tiles of each fill the device once, or as often as the bounds want.
 
     resident   blocks that a multiprocessor holds
     """
-    slices = max(1, MULTIPROCESSORS * resident // max(1, tiles))
-    length = min(_LONGEST_SLICE, max(_SHORTEST_SLICE, -(-pixels // slices)))
+    filling = max(1, MULTIPROCESSORS * resident // max(1, tiles))
+    slices = filling * max(1, -(-pixels // (filling * _LONGEST_SLICE)))
+    length = max(_SHORTEST_SLICE, -(-pixels // slices))
     return -(-length // _SLICE_STEP) * _SLICE_STEP
 
 
