@@ -92,24 +92,25 @@ struct TurnedFilters {
 };
 
 // Blocks: x = (tile of pixels, tile of filters), filters first, so that blocks which run together read the same patches;
-// y = group.
+// y = group; z = slice of `slice_depth` terms of each sum. Of several slices each has a y of its own.
 template <class T, int WIDTH>
 __device__ __forceinline__ void convolve(typename T::Memory& memory, const real* x, const real* w, const real* b, real* y,
-                                         const ConvGeometry& g, const Steps& steps, int activation) {
+                                         const ConvGeometry& g, const Steps& steps, int slice_depth, int activation) {
     const int channels = g.c / g.groups, filters = g.f / g.groups, group = blockIdx.y;
     const int tiles_across = (filters + T::COLUMNS - 1) / T::COLUMNS;
     const int pixel = blockIdx.x / tiles_across * T::ROWS, filter = blockIdx.x % tiles_across * T::COLUMNS;
     const int pixels = g.n * g.oh * g.ow, depth = g.kh * g.kw * channels;
+    const int first = blockIdx.z * slice_depth, end = min(depth, first + slice_depth);
     const Axis down = forward_axis(g.oh, g.h, g.kh, g.sh, g.top, g.dh);
     const Axis across = forward_axis(g.ow, g.w, g.kw, g.sw, g.left, g.dw);
 
     const Pixel mine = pixel_at(pixel + threadIdx.x % T::ROWS, g.n, g.oh, g.ow);
-    PatchRows<T, WIDTH> patches(x + group * channels, down, across, steps, channels, g.c, mine);
-    MatrixRows<T, WIDTH> kernel(w + group * filters, g.f, filter, filters, 0, depth);
+    PatchRows<T, WIDTH> patches(x + group * channels, down, across, steps, channels, g.c, mine, first);
+    MatrixRows<T, WIDTH> kernel(w + group * filters, g.f, filter, filters, first, end);
     typename T::Sums sums;
-    multiply_tile<T>(memory, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);
+    multiply_tile<T>(memory, patches, kernel, (end - first + T::DEPTH - 1) / T::DEPTH, sums);
 
-    y += group * filters;
+    y += (long long)blockIdx.z * pixels * g.f + group * filters;
     if (b != nullptr) b += group * filters;
     finish_sums<T>(sums, b, filter, filters, activation);
 #pragma unroll
@@ -156,7 +157,7 @@ __device__ __forceinline__ void convolve_back(Gradient<T>& shared, const real* g
     }
     __syncthreads();
 
-    PatchRows<T, WIDTH> patches(gy + group * filters, down, across, shared.source_steps, filters, g.f, mine);
+    PatchRows<T, WIDTH> patches(gy + group * filters, down, across, shared.source_steps, filters, g.f, mine, 0);
     TurnedFilters<T, WIDTH> kernel(w + group * filters, g, down, across, shared.kernel_steps, channel);
     typename T::Sums sums;
     multiply_tile<T>(shared.tile, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);
@@ -171,46 +172,58 @@ __device__ __forceinline__ void convolve_back(Gradient<T>& shared, const real* g
 
 // ------------------------------------------------------------------------------------------------- forward
 // x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or null -> y (N, OH, OW, F). `activation`: none, relu or relu6.
+// Several slices: partial sums (S, N, OH, OW, F) for y; b null and no activation.
 
 extern "C" __global__ void __launch_bounds__(256, LARGE_BLOCKS)
     conv2d_large(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                 real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
+                 real* __restrict__ y, const ConvGeometry g, const Steps steps, int slice_depth,
+                 int activation) {
     __shared__ Large::Memory memory;
-    convolve<Large, LANES>(memory, x, w, b, y, g, steps, activation);
+    convolve<Large, LANES>(memory, x, w, b, y, g, steps, slice_depth, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     conv2d_medium(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                  real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
+                  real* __restrict__ y, const ConvGeometry g, const Steps steps, int slice_depth,
+                  int activation) {
     __shared__ Medium::Memory memory;
-    convolve<Medium, LANES>(memory, x, w, b, y, g, steps, activation);
+    convolve<Medium, LANES>(memory, x, w, b, y, g, steps, slice_depth, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_small(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                 real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
+                 real* __restrict__ y, const ConvGeometry g, const Steps steps, int slice_depth,
+                 int activation) {
     __shared__ Small::Memory memory;
-    convolve<Small, LANES>(memory, x, w, b, y, g, steps, activation);
+    convolve<Small, LANES>(memory, x, w, b, y, g, steps, slice_depth, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, MEDIUM_BLOCKS)
     conv2d_medium_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                      real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
+                      real* __restrict__ y, const ConvGeometry g, const Steps steps, int slice_depth,
+                      int activation) {
     __shared__ Medium::Memory memory;
-    convolve<Medium, 1>(memory, x, w, b, y, g, steps, activation);
+    convolve<Medium, 1>(memory, x, w, b, y, g, steps, slice_depth, activation);
 }
 
 extern "C" __global__ void __launch_bounds__(128, SMALL_BLOCKS)
     conv2d_small_any(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
-                     real* __restrict__ y, const ConvGeometry g, const Steps steps, int activation) {
+                     real* __restrict__ y, const ConvGeometry g, const Steps steps, int slice_depth,
+                     int activation) {
     __shared__ Small::Memory memory;
-    convolve<Small, 1>(memory, x, w, b, y, g, steps, activation);
+    convolve<Small, 1>(memory, x, w, b, y, g, steps, slice_depth, activation);
 }
 
-// The other activations, in place. Their code is long: in the kernels above it would stand once for each number of a
-// thread.
-extern "C" __global__ void conv2d_activate(real* __restrict__ y, long long count, int activation) {
-    GRID_STRIDE_LOOP(i, count) y[i] = activate(y[i], activation, real(0));
+// What the kernels above leave out: y (..., F) = act(the sum of partial (S, ..., F) over the slices + b), one number a
+// thread. `partial` may be y itself. Long activations are here only: above, their code would stand once for each number
+// of a thread.
+extern "C" __global__ void conv2d_finish(const real* partial, const real* __restrict__ b, real* y, long long count,
+                                         int slices, int filters, int activation) {
+    GRID_STRIDE_LOOP(i, count) {
+        double sum = b != nullptr ? b[i % filters] : real(0);
+        for (int s = 0; s < slices; ++s) sum += partial[s * count + i];
+        y[i] = activate(real(sum), activation, real(0));
+    }
 }
 
 // ------------------------------------------------------------------------------------------------- input gradient

@@ -24,6 +24,7 @@ from minicnn.kernels.gpu.conv_tile import (
     geometry,
     is_packed,
     kernel_name,
+    slice_depth,
     slice_pixels,
     tap_steps,
     tightest_tile,
@@ -101,22 +102,29 @@ def _pixels(a: Array) -> Array:
 
 
 def _forward(x: Array, w: Array, b: Array | None, y: Array, sizes: Sizes, activation: EpilogueName | None) -> None:
-    """Fill y (N, OH, OW, F)."""
-    launch = _plan_forward(sizes, is_packed(sizes, x, w, y), x.dtype.name)
-    kernel = module(_FILE, x.dtype).kernel(launch.kernel)
-    in_passing = activation in (None, "relu", "relu6")
-    kernel(launch.grid, launch.threads, x, w, b, y, *launch.structs, CODES[activation if in_passing else None])
-    if not in_passing:
-        module(_FILE, x.dtype).kernel("conv2d_activate")(blocks_for(y.size), THREADS, y, y.size, CODES[activation])
+    """Fill y (N, OH, OW, F): at once, or sums without bias and activation first, in slices where tiles are few."""
+    launch, length = _plan_forward(sizes, is_packed(sizes, x, w, y), x.dtype.name)
+    kernel, slices = module(_FILE, x.dtype).kernel(launch.kernel), launch.grid[2]
+    if slices == 1 and activation in (None, "relu", "relu6"):
+        kernel(launch.grid, launch.threads, x, w, b, y, *launch.structs, length, CODES[activation])
+        return
+    partial = y if slices == 1 else cp.empty((slices, *y.shape), y.dtype)
+    kernel(launch.grid, launch.threads, x, w, None, partial, *launch.structs, length, CODES[None])
+    finish = module(_FILE, x.dtype).kernel("conv2d_finish")
+    finish(blocks_for(y.size), THREADS, partial, b, y, y.size, slices, sizes.f, CODES[activation])
 
 
 @lru_cache(maxsize=1024)
-def _plan_forward(sizes: Sizes, packed: bool, dtype: str) -> Launch:
+def _plan_forward(sizes: Sizes, packed: bool, dtype: str) -> tuple[Launch, int]:
+    """The launch, and how many terms of each sum a slice has."""
     rows, columns = sizes.n * sizes.oh * sizes.ow, sizes.f // sizes.groups
+    depth = sizes.kh * sizes.kw * sizes.c // sizes.groups
     tile = fastest_tile(rows, columns, sizes.groups, _candidates(packed))
-    grid = (tile.count(rows, columns), sizes.groups, 1)
+    tiles = tile.count(rows, columns)
+    length = slice_depth(depth, tiles * sizes.groups)
+    grid = (tiles, sizes.groups, max(1, -(-depth // length)))
     structs = (geometry(_FILE, dtype, sizes), tap_steps(_FILE, dtype, sizes))
-    return Launch(kernel_name("conv2d", tile, packed), grid, tile.threads, structs)
+    return Launch(kernel_name("conv2d", tile, packed), grid, tile.threads, structs), length
 
 
 def _candidates(packed: bool) -> tuple[Tile, ...]:

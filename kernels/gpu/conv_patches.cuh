@@ -49,16 +49,17 @@ struct PatchRows {
     bool inside;
     Pack<WIDTH> held[COUNT];
 
-    // source (N, down.source, across.source, pitch) from the first channel of the group; the pixel of this thread's row.
+    // source (N, down.source, across.source, pitch) from the first channel of the group; the pixel of this thread's row;
+    // the depth where the walk begins.
     __device__ PatchRows(const real* source, const Axis& down, const Axis& across, const Steps& steps, int channels,
-                         int pitch, const Pixel& pixel)
+                         int pitch, const Pixel& pixel, int first)
         : down(down), across(across), steps(steps), channels(channels), tap_row(0), tap_column(0), channel(0) {
         row = pixel.row * down.stride + down.start;
         column = pixel.column * across.stride + across.start;
         next = source + (((long long)pixel.image * down.source + row) * across.source + column) * pitch;
         if (!pixel.exists) row = -(1 << 30);  // above every image
         check();
-        advance(threadIdx.x / T::ROWS * WIDTH);
+        advance(first + threadIdx.x / T::ROWS * WIDTH);
     }
 
     __device__ void check() {

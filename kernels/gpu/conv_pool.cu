@@ -48,7 +48,7 @@ __device__ __forceinline__ void convolve_and_pool(typename T::Memory& memory, co
     const Axis across = forward_axis(2 * pw, g.w, g.kw, g.sw, g.left, g.dw);
 
     const Pixel mine = pixel_of_window(pixel + threadIdx.x % T::ROWS, g.n, ph, pw);
-    PatchRows<T, WIDTH> patches(x + group * channels, down, across, steps, channels, g.c, mine);
+    PatchRows<T, WIDTH> patches(x + group * channels, down, across, steps, channels, g.c, mine, 0);
     MatrixRows<T, WIDTH> kernel(w + group * filters, g.f, filter, filters, 0, depth);
     typename T::Sums sums;
     multiply_tile<T>(memory, patches, kernel, (depth + T::DEPTH - 1) / T::DEPTH, sums);

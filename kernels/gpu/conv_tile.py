@@ -38,6 +38,8 @@ MULTIPROCESSORS = 132
 _LONGEST_SLICE, _SHORTEST_SLICE, _SLICE_STEP = 8192, 128, 16
 """Pixels that one block adds up for a weight gradient: a longer float32 sum would round too much, a shorter one costs
 less than adding it to the others."""
+_SHORTEST_DEPTH = 128
+"""Terms of a convolution's sums that are worth a slice."""
 
 
 class Launch(NamedTuple):
@@ -88,6 +90,14 @@ def slice_pixels(pixels: int, tiles: int, resident: int) -> int:
     slices = filling * max(1, -(-pixels // (filling * _LONGEST_SLICE)))
     length = max(_SHORTEST_SLICE, -(-pixels // slices))
     return -(-length // _SLICE_STEP) * _SLICE_STEP
+
+
+def slice_depth(depth: int, tiles: int) -> int:
+    """The terms of a slice with which few tiles still give every multiprocessor a block; all terms of tiles enough."""
+    slices = min(MULTIPROCESSORS // max(1, tiles), depth // _SHORTEST_DEPTH)
+    if slices < 2:
+        return max(depth, 1)
+    return -(-depth // (slices * _SLICE_STEP)) * _SLICE_STEP
 
 
 def geometry(file: str, dtype: str, sizes: Sizes) -> Any:

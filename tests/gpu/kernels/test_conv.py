@@ -11,7 +11,17 @@ import pytest
 from minicnn.kernels import reference
 from minicnn.kernels.contract import Array
 from minicnn.kernels.gpu import conv
-from minicnn.kernels.gpu.conv_tile import MEDIUM, SMALL, TILES, Tile, fastest_tile, slice_pixels, tightest_tile
+from minicnn.kernels.gpu.conv_geometry import convolution_sizes
+from minicnn.kernels.gpu.conv_tile import (
+    MEDIUM,
+    SMALL,
+    TILES,
+    Tile,
+    fastest_tile,
+    slice_depth,
+    slice_pixels,
+    tightest_tile,
+)
 from minicnn.kernels.gpu.runtime import cp
 from tests.gpu.comparing import assert_near, to_device, to_host
 from tests.gpu.emulator import thread_order
@@ -126,6 +136,20 @@ def test_activations_over_several_blocks(channels: int, activation: Any, rng: np
     assert_near(to_host(received), exact, 1e-5)
 
 
+@both_dtypes
+@pytest.mark.parametrize("activation", [None, "relu", "tanh"])
+@pytest.mark.parametrize(("channels", "groups"), [(68, 2), (51, 1)])
+def test_few_tiles_with_long_sums_are_cut_into_slices(
+    channels: int, groups: int, activation: Any, dtype: str, rng: np.random.Generator
+) -> None:
+    x, w, b = (normal(rng, dtype, *shape) / 4 for shape in ((1, 5, 4, channels), (3, 3, channels // groups, 36), (36,)))
+    sizes = convolution_sizes(x.shape, w.shape, (1, 1), ((1, 1), (1, 1)), (1, 1), groups)
+    assert conv._plan_forward(sizes, groups == 2, dtype)[0].grid[2] > 1
+    options = {**SAME, "groups": groups, "activation": activation}
+    received = to_host(conv.conv2d(*to_device((x, w, b)), **options))
+    assert_near(received, reference.conv2d(*in64(x, w, b), **options), LIMITS[dtype])
+
+
 def test_nan_passes_the_activations(rng: np.random.Generator) -> None:
     x, w = normal(rng, "float32", 1, 3, 3, 4), normal(rng, "float32", 2, 2, 4, 4)
     x[0, 1, 1, 2] = np.nan
@@ -201,3 +225,8 @@ def test_slices_fill_the_device_and_are_neither_long_nor_short() -> None:
     assert slice_pixels(1 << 20, tiles=1000, resident=3) == 8192
     assert slice_pixels(500, tiles=1, resident=3) == 128
     assert slice_pixels(0, tiles=1, resident=3) == 128
+
+
+@pytest.mark.parametrize(("depth", "tiles", "length"), [(4608, 64, 2304), (2304, 132, 2304), (255, 1, 255), (0, 3, 1)])
+def test_sums_are_cut_where_tiles_are_few(depth: int, tiles: int, length: int) -> None:
+    assert slice_depth(depth, tiles) == length
