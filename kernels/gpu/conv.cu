@@ -33,8 +33,8 @@ __device__ __forceinline__ Axis gradient_axis(int size, int source, int taps, in
             -(every * dilation / stride), count, first, every};
 }
 
-// The matrix B of the input gradient: depth = (tap, filter), column = an input channel; w (KH, KW, C/G, F) is read along
-// its filters, and turned on the way to shared memory. A thread has one column.
+// The matrix B of the input gradient: depth = (tap, filter), column = an input channel. w (KH, KW, C/G, F) is read
+// along its filters, and turned on the way to shared memory. A thread has one column.
 template <class T, int WIDTH>
 struct TurnedFilters {
     static constexpr int STRIDE = T::THREADS / T::COLUMNS * WIDTH;
@@ -91,11 +91,12 @@ struct TurnedFilters {
     }
 };
 
-// Blocks: x = (tile of pixels, tile of filters), filters first, so that blocks which run together read the same patches;
-// y = group; z = slice of `slice_depth` terms of each sum. Of several slices each has a y of its own.
+// Blocks: x = (tile of pixels, tile of filters), filters first, so that blocks which run together read the same
+// patches; y = group; z = slice of `slice_depth` terms of each sum. Of several slices each has a y of its own.
 template <class T, int WIDTH>
-__device__ __forceinline__ void convolve(typename T::Memory& memory, const real* x, const real* w, const real* b, real* y,
-                                         const ConvGeometry& g, const Steps& steps, int slice_depth, int activation) {
+__device__ __forceinline__ void convolve(typename T::Memory& memory, const real* x, const real* w, const real* b,
+                                         real* y, const ConvGeometry& g, const Steps& steps, int slice_depth,
+                                         int activation) {
     const int channels = g.c / g.groups, filters = g.f / g.groups, group = blockIdx.y;
     const int tiles_across = (filters + T::COLUMNS - 1) / T::COLUMNS;
     const int pixel = blockIdx.x / tiles_across * T::ROWS, filter = blockIdx.x % tiles_across * T::COLUMNS;
@@ -144,8 +145,9 @@ __device__ __forceinline__ void convolve_back(Gradient<T>& shared, const real* g
     if (threadIdx.x == 0) {
         shared.source_steps = {(long long)across.step * g.f - filters,
                                (long long)(down.step * g.ow - across.taps * across.step) * g.f};
+        const int to_next_row = down.tap_stride * g.kw - across.taps * across.tap_stride;  // in taps
         shared.kernel_steps = {(long long)(across.tap_stride * channels) * g.f - filters,
-                               (long long)((down.tap_stride * g.kw - across.taps * across.tap_stride) * channels) * g.f};
+                               (long long)(to_next_row * channels) * g.f};
     }
     const int pixels = g.n * down.size * across.size, depth = down.taps * across.taps * filters;
     if (pixel >= pixels) return;  // the classes differ by a row or a column of pixels

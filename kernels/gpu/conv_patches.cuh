@@ -49,8 +49,8 @@ struct PatchRows {
     bool inside;
     Pack<WIDTH> held[COUNT];
 
-    // source (N, down.source, across.source, pitch) from the first channel of the group; the pixel of this thread's row;
-    // the depth where the walk begins.
+    // source (N, down.source, across.source, pitch) from the first channel of the group; the pixel of this thread's
+    // row; the depth where the walk begins.
     __device__ PatchRows(const real* source, const Axis& down, const Axis& across, const Steps& steps, int channels,
                          int pitch, const Pixel& pixel, int first)
         : down(down), across(across), steps(steps), channels(channels), tap_row(0), tap_column(0), channel(0) {

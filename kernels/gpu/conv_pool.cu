@@ -1,9 +1,9 @@
-// Convolution, bias, activation and the max pooling of 2x2 windows, as one: the map between them, four times the size of
-// what is kept, is never written to memory.
+// Convolution, bias, activation and the max pooling of 2x2 windows, as one: the map between them, four times the size
+// of what is kept, is never written to memory.
 //
-// The convolution is that of conv.cu with its pixels in another order: the rows of the tile go from window to window, the
-// four pixels of a window one after the other. A thread's rows come in runs of four, so it holds whole windows in its
-// registers, and takes the largest of each where it would have written all four.
+// The convolution is that of conv.cu with its pixels in another order: the rows of the tile go from window to window,
+// the four pixels of a window one after the other. A thread's rows come in runs of four, so it holds whole windows in
+// its registers, and takes the largest of each where it would have written all four.
 // defines: REAL=float|double
 // minimum: sm_75
 #include "common.cuh"
@@ -21,8 +21,8 @@ __device__ __forceinline__ Pixel pixel_of_window(int row, int images, int ph, in
 
 // The largest of rows first_row to first_row + 3 of this thread, the first of equals, NaN before all; and its row.
 template <class T>
-__device__ __forceinline__ void largest_of_window(const typename T::Sums& sums, int first_row, int column, real& largest,
-                                                  int& place) {
+__device__ __forceinline__ void largest_of_window(const typename T::Sums& sums, int first_row, int column,
+                                                  real& largest, int& place) {
     largest = sums[first_row][column];
     place = 0;
 #pragma unroll
@@ -37,9 +37,9 @@ __device__ __forceinline__ void largest_of_window(const typename T::Sums& sums, 
 
 // Blocks: x = (tile of pixels, tile of filters), y = group.
 template <class T, int WIDTH>
-__device__ __forceinline__ void convolve_and_pool(typename T::Memory& memory, const real* x, const real* w, const real* b,
-                                                  real* y, int* where, const ConvGeometry& g, const Steps& steps,
-                                                  int activation) {
+__device__ __forceinline__ void convolve_and_pool(typename T::Memory& memory, const real* x, const real* w,
+                                                  const real* b, real* y, int* where, const ConvGeometry& g,
+                                                  const Steps& steps, int activation) {
     const int channels = g.c / g.groups, filters = g.f / g.groups, group = blockIdx.y;
     const int tiles_across = (filters + T::COLUMNS - 1) / T::COLUMNS;
     const int pixel = blockIdx.x / tiles_across * T::ROWS, filter = blockIdx.x % tiles_across * T::COLUMNS;

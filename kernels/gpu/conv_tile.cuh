@@ -46,7 +46,7 @@ typedef Tile<128, 128, 8, 8> Large;
 typedef Tile<128, 64, 8, 8> Medium;
 typedef Tile<64, 32, 16, 4> Small;
 
-// Blocks that share a multiprocessor: that leaves each thread 128, 168 or 96 registers, and more where sums are doubles.
+// Blocks that share a multiprocessor: that leaves each thread 128, 168 or 96 registers, more where sums are doubles.
 constexpr int LARGE_BLOCKS = sizeof(real) == 4 ? 2 : 1;
 constexpr int MEDIUM_BLOCKS = sizeof(real) == 4 ? 3 : 2;
 constexpr int SMALL_BLOCKS = sizeof(real) == 4 ? 5 : 3;

@@ -1,8 +1,8 @@
 // Gradient of a convolution's weights as an implicit product of matrices: a long sum for each of few numbers.
 //
 // gw[(tap, c), f] = sum over the output pixels p of x[under p and the tap, c] * gy[p, f]. Rows of the product are the
-// KH * KW * C/G inputs of a filter, columns the filters, and the depth all N * OH * OW pixels. That makes few tiles, too
-// few for a GPU, so the pixels are cut into slices, each summed up by blocks of its own; slices.cu adds them. Short
+// KH * KW * C/G inputs of a filter, columns the filters, and the depth all N * OH * OW pixels. That makes few tiles,
+// too few for a GPU, so the pixels are cut into slices, each summed up by blocks of its own; slices.cu adds them. Short
 // sums that are added to each other also round less than a single long one.
 //
 // A thread stands for one row (WIDTH of them side by side): tap and channel are worked out once. Along the depth it
@@ -13,8 +13,8 @@
 #include "conv_geometry.cuh"
 #include "conv_tile.cuh"
 
-// How far memory is left behind, in numbers, by the last output pixel of a row: to what the first of the next row reads,
-// and, on top of that, to the first of the next image.
+// How far memory is left behind, in numbers, by the last output pixel of a row: to what the first of the next row
+// reads, and, on top of that, to the first of the next image.
 struct Steps {
     long long row, image;
 };

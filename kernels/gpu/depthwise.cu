@@ -24,8 +24,8 @@ __device__ __forceinline__ void add_product(Pack<WIDTH>& sum, const Pack<WIDTH>&
     for (int lane = 0; lane < WIDTH; ++lane) sum.lane[lane] += a.lane[lane] * b.lane[lane];
 }
 
-// One row of the kernel over one row of the image. The first window starts at column `start`; KW and SW are the width of
-// the kernel and the stride, or 0 where they are not known before.
+// One row of the kernel over one row of the image. The first window starts at column `start`; KW and SW are the width
+// of the kernel and the stride, or 0 where they are not known before.
 template <int WIDTH, int KW, int SW>
 __device__ __forceinline__ void add_row(Pack<WIDTH> (&sums)[STRIP], const real* image_row, const real* w, int w_step,
                                         int start, const ConvGeometry& g) {
@@ -58,8 +58,8 @@ __device__ __forceinline__ void add_row(Pack<WIDTH> (&sums)[STRIP], const real* 
 // Blocks of (packs, strips) threads; grid x = strips, y = packs. `turned`: the kernel is read from its last tap to its
 // first. Filter f reads channel f / multiplier; packs of more than one number need a multiplier of 1.
 template <int WIDTH, int KW, int SW>
-__device__ __forceinline__ void convolve_strip(const real* x, const real* w, const real* b, real* y, const ConvGeometry& g,
-                                               int turned, int activation) {
+__device__ __forceinline__ void convolve_strip(const real* x, const real* w, const real* b, real* y,
+                                               const ConvGeometry& g, int turned, int activation) {
     const int filter = (blockIdx.y * blockDim.x + threadIdx.x) * WIDTH;
     const int strip = blockIdx.x * blockDim.y + threadIdx.y;
     const int strips = (g.ow + STRIP - 1) / STRIP;
@@ -92,8 +92,8 @@ __device__ __forceinline__ void convolve_strip(const real* x, const real* w, con
     }
 }
 
-// x (N, H, W, C), w (KH, KW, 1, F), b (F,) or null -> y (N, OH, OW, F); packs, F = C, 3 columns, stride 1 and dilation 1
-// across. The others: stride 2; any kernel; any number of channels and filters.
+// x (N, H, W, C), w (KH, KW, 1, F), b (F,) or null -> y (N, OH, OW, F); packs, F = C, 3 columns, stride 1 and dilation
+// 1 across. The others: stride 2; any kernel; any number of channels and filters.
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     depthwise_3_columns(const real* __restrict__ x, const real* __restrict__ w, const real* __restrict__ b,
