@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minicnn.backend import backend_of, common_backend, current_backend
+from minicnn.backend import as_host, backend_of, common_backend, current_backend, host_backend
 from minicnn.kernels.contract import Array, Kernels
 from minicnn.modes import mode, set_grad_enabled
 from minicnn.tensor import Tensor
@@ -41,7 +41,7 @@ are looked for. For anything else: the value itself and three times None."""
 
 
 def _fingerprint(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+    return zlib.crc32(np.ascontiguousarray(as_host(array)).tobytes())
 
 
 class Function:
@@ -129,17 +129,21 @@ class Function:
                 raise TypeError(
                     f"{cls.__name__}.apply takes tensors as positional arguments only. Received: {[*options]}"
                 )
-        arrays, needs, backend = [], [], current_backend()
+        arrays, needs, backend = [], [], None
         for arg in args:
             if isinstance(arg, Tensor):
                 array = arg.data
-                if type(array) is not np.ndarray:
-                    backend = common_backend([tensor.data for tensor in args if isinstance(tensor, Tensor)])
+                if type(array) is np.ndarray:
+                    backend = backend or host_backend()
+                elif backend is None or backend.on_host:
+                    backend = common_backend([t.data for t in args if isinstance(t, Tensor)], cls.__name__)
                 arrays.append(array)
                 needs.append(arg._requires_grad)
             else:
                 arrays.append(arg)
                 needs.append(False)
+        if backend is None:
+            backend = current_backend()
         node = cls()
         node.kernels, node.xp, node.needs_input_grad = backend.kernels, backend.xp, tuple(needs)
         recording = node._recording = True in needs and mode.grad_enabled

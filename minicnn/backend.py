@@ -1,8 +1,9 @@
 """Which kernels serve an array: the backends, the one in force, who implements what, and on how many threads.
 
 A backend is a name, an array module (`xp`: numpy, or cupy on the GPU) and a module of kernels that obeys
-`kernels/contract.py`. Arrays of the host's memory are served by the backend that `use_backend` chose: "cpu", the fast
-one, unless told otherwise. A backend's kernels are imported when they are first needed.
+`kernels/contract.py`. The backend in force (`use_backend`) decides where new tensors lie. Arrays of the host's memory
+are served by the host backend that was chosen last: "cpu", the fast one, unless told otherwise; arrays of the GPU's
+memory by the backend "gpu". A backend's kernels are imported when they are first needed.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,13 +26,16 @@ if TYPE_CHECKING:
 
     _CHECKED: tuple[Kernels, ...] = (reference, cpu)  # mypy compares the modules with the contract
 
-_KERNEL_MODULES = {"cpu": "minicnn.kernels.cpu", "reference": "minicnn.kernels.reference"}
+_HOST_KERNELS = {"cpu": "minicnn.kernels.cpu", "reference": "minicnn.kernels.reference"}
+_GPU_RUNTIME = "minicnn.kernels.gpu.runtime"
 _ENVIRONMENT_VARIABLE = "MINICNN_BACKEND"
 _DEFAULT = "cpu"
 
 
 class Backend:
-    """A name, the array module and the kernels."""
+    """A name, the array module and the kernels, for arrays in the host's memory."""
+
+    on_host = True
 
     def __init__(self, name: str, xp: ModuleType, module: str) -> None:
         self.name, self.xp, self._module = name, xp, module
@@ -40,44 +45,112 @@ class Backend:
         """The module of kernels, imported at first use: compilers take their time to load."""
         return cast(Kernels, importlib.import_module(self._module))
 
+    @property
+    def device(self) -> str:
+        """Where its arrays lie: "cpu" or "gpu"."""
+        return "cpu" if self.on_host else "gpu"
+
+    def place(self, array: Array) -> Array:
+        """The array in this backend's memory: itself where it is there already, else a copy."""
+        return as_host(array)
+
+    def why_unavailable(self) -> str | None:
+        """Why it cannot compute on this machine, in words; None where it can."""
+        return None
+
     def __repr__(self) -> str:
         return f"<Backend {self.name}>"
 
 
-_backends = {name: Backend(name, np, module) for name, module in _KERNEL_MODULES.items()}
+class _GpuBackend(Backend):
+    """The same for arrays in the GPU's memory. Nothing of CuPy is imported before the backend is asked for."""
+
+    on_host = False
+
+    def __init__(self) -> None:
+        self.name, self._module = "gpu", "minicnn.kernels.gpu"
+
+    @cached_property
+    def xp(self) -> ModuleType:  # type: ignore[override]
+        return cast(ModuleType, importlib.import_module(_GPU_RUNTIME).cp)
+
+    def owns(self, array: object) -> bool:
+        """Whether the array lies in the GPU's memory; where CuPy was never imported, none does."""
+        return _GPU_RUNTIME in sys.modules and isinstance(array, self.xp.ndarray)
+
+    def place(self, array: Array) -> Array:
+        return self.xp.asarray(array)
+
+    def why_unavailable(self) -> str | None:
+        try:
+            reason: str | None = importlib.import_module(_GPU_RUNTIME).why_unavailable()
+        except ImportError as error:
+            return str(error)
+        return reason
+
+
+_gpu = _GpuBackend()
+_backends: dict[str, Backend] = {name: Backend(name, np, module) for name, module in _HOST_KERNELS.items()}
+_backends["gpu"] = _gpu
+
+
+def all_backends() -> list[str]:
+    """Names of all backends, whether or not this machine has what they need."""
+    return list(_backends)
 
 
 def available_backends() -> list[str]:
-    """Names that `use_backend` takes on this machine."""
-    return list(_backends)
+    """Names that `use_backend` takes on this machine. Asks CuPy, where it is installed, for a device."""
+    return [name for name, backend in _backends.items() if backend.why_unavailable() is None]
+
+
+def why_unavailable(name: str) -> str | None:
+    """Why a backend cannot compute on this machine, in words; None where it can."""
+    return _backends[name].why_unavailable()
+
+
+def as_host(array: Array) -> Any:
+    """The array in the host's memory: itself, or a copy of what lies on the GPU."""
+    return array.get() if _gpu.owns(array) else np.asarray(array)
+
+
+def is_kernel_input(array: Array) -> bool:
+    """Whether kernels take the array as it lies: C-contiguous, aligned and, on the host, writable."""
+    flags = array.flags
+    return bool(flags.carray if type(array) is np.ndarray else flags.c_contiguous)
 
 
 def get_backend(name: str) -> Backend:
     """The backend of that name.
 
-    Raises ValueError for an unknown name.
+    Raises ValueError for an unknown name, RuntimeError for a backend that cannot compute on this machine.
     """
     if name not in _backends:
         close = difflib.get_close_matches(str(name), _backends, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"backend must be one of {available_backends()}. Received: {name!r}.{hint}")
-    return _backends[name]
+        raise ValueError(f"backend must be one of {all_backends()}. Received: {name!r}.{hint}")
+    backend = _backends[name]
+    reason = backend.why_unavailable()
+    if reason is not None:
+        raise RuntimeError(f"the backend {name!r} cannot compute here. {reason}")
+    return backend
 
 
 class use_backend:
-    """Choose the backend that serves host arrays from here on; as a context manager, until the block ends.
+    """Choose the backend from here on; as a context manager, until the block ends.
 
         minicnn.use_backend("reference")
-        with minicnn.use_backend("reference"): ...
+        with minicnn.use_backend("gpu"): ...
 
-    Raises ValueError for an unknown name. The environment variable MINICNN_BACKEND sets the first one.
+    New tensors are made in its memory. "cpu" and "reference" also serve the arrays that lie on the host already.
+    Raises ValueError for an unknown name, RuntimeError where the machine has no GPU that CuPy can use. The environment
+    variable MINICNN_BACKEND sets the first one.
     """
 
     def __init__(self, name: str) -> None:
-        global _active
         chosen = get_backend(name)
-        self._before = _active
-        _active = chosen
+        self._before = _active, _host
+        _activate(chosen, chosen if chosen.on_host else _host)
 
     def __enter__(self) -> Backend:
         return _active
@@ -85,28 +158,49 @@ class use_backend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        global _active
-        _active = self._before
+        _activate(*self._before)
+
+
+def _activate(active: Backend, host: Backend) -> None:
+    global _active, _host
+    _active, _host = active, host
 
 
 def current_backend() -> Backend:
-    """The backend that serves host arrays now."""
+    """The backend in force: new tensors are made in its memory."""
     return _active
 
 
+def host_backend() -> Backend:
+    """The backend that serves host arrays now."""
+    return _host
+
+
 def backend_of(array: Array) -> Backend:
-    """The backend that serves this array."""
+    """The backend that serves this array.
+
+    Raises TypeError for what is no array of NumPy's or CuPy's.
+    """
     if isinstance(array, np.ndarray):
-        return _active
-    raise TypeError(f"expected an array of the backend in force (numpy.ndarray). Received: {type(array).__name__}")
+        return _host
+    if _gpu.owns(array):
+        return _gpu
+    raise TypeError(f"expected an array of numpy's or cupy's. Received: {type(array).__name__}")
 
 
-def common_backend(arrays: Iterable[Array]) -> Backend:
-    """The one backend that serves all these arrays; host arrays only know one at a time."""
-    found = _active
-    for array in arrays:
-        found = backend_of(array)
-    return found
+def common_backend(arrays: Sequence[Array], caller: str) -> Backend:
+    """The one backend that serves all these arrays; the one in force where there are none.
+
+    Raises RuntimeError, which says where each lies, for arrays of the host and of the GPU together.
+    """
+    backends = [backend_of(array) for array in arrays]
+    if any(backend is not backends[0] for backend in backends):
+        places = ", ".join(f"argument {i} on the {backend.device}" for i, backend in enumerate(backends))
+        raise RuntimeError(
+            f"{caller}: all tensors must lie on one device: move some with t.to('gpu') or t.to('cpu'). "
+            f"Received: {places}"
+        )
+    return backends[0] if backends else _active
 
 
 def implementation(kernel: str, backend: str | None = None) -> str:
@@ -159,8 +253,10 @@ def _from_environment() -> Backend:
     name = os.environ.get(_ENVIRONMENT_VARIABLE, "") or _DEFAULT
     try:
         return get_backend(name)
-    except ValueError as error:
-        raise ValueError(f"the environment variable {_ENVIRONMENT_VARIABLE}: {error}") from None
+    except (ValueError, RuntimeError) as error:
+        raise type(error)(f"the environment variable {_ENVIRONMENT_VARIABLE}: {error}") from None
 
 
+_host = _backends[_DEFAULT]
 _active = _from_environment()
+_activate(_active, _active if _active.on_host else _host)

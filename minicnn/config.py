@@ -53,4 +53,22 @@ class _Config(ModuleType):
         settings.winograd = enabled
 
 
+    @property
+    def precision(self) -> str:
+        """In which numbers the GPU multiplies float32 convolutions and products: "fp32", "tf32" or "bf16".
+
+        "fp32" is exact; the others use tensor cores, whose factors keep 10 or 7 bits of mantissa and whose sums are
+        fp32. The default is "fp32", or the environment variable MINICNN_PRECISION. The CPU always computes in fp32.
+        """
+        from minicnn.kernels.gpu import settings
+
+        return settings.precision
+
+    @precision.setter
+    def precision(self, value: str) -> None:
+        from minicnn.kernels.gpu import settings
+
+        settings.precision = settings.checked_precision(value, "config.precision")
+
+
 sys.modules[__name__].__class__ = _Config

@@ -124,6 +124,7 @@ _REDUCTIONS = [
 _SHAPES = [
     Sample("cast", lambda x: F.cast(F.mul(x, 1.0), np.float64), normal((3, 2))),
     Sample("clone", F.clone, normal((3, 2))),
+    Sample("to_device", lambda x: F.to_device(x, "cpu"), normal((3, 2))),
     Sample("reshape", lambda x: F.reshape(x, 4, -1), normal((2, 6, 3))),
     Sample("flatten", F.flatten, normal((2, 3, 1, 5)), [{}, {"start_dim": 1, "end_dim": 2}]),
     Sample("permute", lambda x: F.permute(x, 2, 0, 1), normal((2, 3, 5))),

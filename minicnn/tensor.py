@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from minicnn.backend import get_backend
+from minicnn.backend import all_backends, as_host, backend_of, current_backend, get_backend
 from minicnn.dtypes import DEFAULT_DTYPE, supported
 from minicnn.kernels.contract import Array
 from minicnn.modes import is_grad_enabled, no_grad
@@ -41,6 +41,7 @@ class Tensor:
     """An array with a gradient.
 
     data: an array, a tensor, or (nested lists of) numbers; copied. Python floats become float32, arrays keep theirs.
+    Arrays of the GPU's memory and tensors over them stay there; all else is made where the backend in force computes.
     dtype: float32 or float64 to compute with; integers and bools for indices, labels and masks.
 
     Raises TypeError for other dtypes (float16, complex, strings, objects) and for a gradient wanted of integers.
@@ -121,6 +122,11 @@ class Tensor:
     def dtype(self) -> np.dtype[Any]:
         return self.data.dtype
 
+    @property
+    def device(self) -> str:
+        """In which memory it lies: "cpu" or "gpu"."""
+        return backend_of(self.data).device
+
     def dim(self) -> int:
         return self.ndim
 
@@ -159,15 +165,18 @@ class Tensor:
     __hash__ = object.__hash__  # by identity, since == compares elements
 
     def __repr__(self) -> str:
-        body = np.array2string(np.asarray(self.data), separator=", ", prefix="tensor(", threshold=100, precision=4)
+        body = np.array2string(as_host(self.data), separator=", ", prefix="tensor(", threshold=100, precision=4)
         dtype = "" if self.dtype in (DEFAULT_DTYPE, np.int64, np.bool_) else f", dtype={self.dtype}"
         made = f", grad_fn={self.grad_fn!r}" if self.grad_fn else ", requires_grad=True" if self.requires_grad else ""
-        return f"tensor({body}{dtype}{made})"
+        place = "" if self.device == "cpu" else f", device='{self.device}'"
+        return f"tensor({body}{dtype}{place}{made})"
 
     # ------------------------------------------------------------------------------------------------- ways out
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """The same memory as a NumPy array; read-only where the tensor takes part in a graph."""
+        """The same memory as a NumPy array, read-only where the tensor takes part in a graph; a copy from the GPU."""
+        if self.device != "cpu":
+            return as_host(self.data)  # type: ignore[no-any-return]
         view = self.data.view()
         view.flags.writeable = view.flags.writeable and not self._requires_grad
         return view
@@ -197,11 +206,21 @@ class Tensor:
         return Tensor._wrap(self.data.view(), version=self._version)
 
     def to(self, target: Any) -> Tensor:
-        """This tensor as a dtype (differentiable), or on a backend: "reference", ..."""
-        if isinstance(target, str) and target not in np.sctypeDict:
-            get_backend(target)  # every backend so far computes on host memory: there is nothing to move
-            return self
+        """This tensor as a dtype, or in the memory of a backend: "cpu", "gpu". Both are differentiable.
+
+        Raises ValueError for a name that is neither, RuntimeError where there is no GPU.
+        """
+        if isinstance(target, str) and (target in all_backends() or target not in np.sctypeDict):
+            return F.to_device(self, target)
         return F.cast(self, target)
+
+    def cpu(self) -> Tensor:
+        """In the host's memory."""
+        return F.to_device(self, "cpu")
+
+    def cuda(self) -> Tensor:
+        """In the GPU's memory."""
+        return F.to_device(self, "gpu")
 
     def float(self) -> Tensor:
         return F.cast(self, np.float32)
@@ -271,11 +290,12 @@ class Tensor:
         return self.grad_fn is not None or not self._requires_grad
 
     def __setitem__(self, index: Index, value: Any) -> None:
-        self._edit()[_plain(index)] = _plain(value)
+        place = backend_of(self.data).place
+        self._edit()[_placed(index, place)] = _placed(value, place)
 
     def copy_(self, source: Any) -> Tensor:
         """Overwrite with `source`, broadcast and cast as NumPy does."""
-        self._edit()[...] = _plain(source)
+        self._edit()[...] = _placed(source, backend_of(self.data).place)
         return self
 
     def zero_(self) -> Tensor:
@@ -391,10 +411,13 @@ class Tensor:
 
 
 def _to_array(data: Any, dtype: Any) -> Array:
-    """A fresh array of a supported dtype."""
+    """A fresh array of a supported dtype, on the GPU where the data lies there or the backend in force computes there."""
     if isinstance(data, Tensor):
         data = data.data
     wanted = None if dtype is None else np.dtype(dtype)
+    if hasattr(data, "__cuda_array_interface__"):
+        on_gpu = get_backend("gpu").place(data)
+        return supported(on_gpu.astype(wanted or on_gpu.dtype), "tensor()")
     try:
         array = np.array(_plain(data) if isinstance(data, (list, tuple)) else data, dtype=wanted)
     except (ValueError, TypeError) as error:
@@ -403,7 +426,7 @@ def _to_array(data: Any, dtype: Any) -> Array:
         ) from None
     if wanted is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
         array = array.astype(DEFAULT_DTYPE)
-    return supported(array, "tensor()")
+    return current_backend().place(supported(array, "tensor()"))
 
 
 def _plain(value: Any) -> Any:
@@ -413,6 +436,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_plain(part) for part in value)
     return value
+
+
+def _placed(value: Any, place: Callable[[Array], Array]) -> Any:
+    """An index or a value with arrays for tensors, all in the memory that `place` copies to."""
+    if isinstance(value, tuple):
+        return tuple([_placed(part, place) for part in value])
+    if isinstance(value, list):
+        value = np.asarray(_plain(value))
+    array = value.data if isinstance(value, Tensor) else value
+    return place(array) if hasattr(array, "dtype") else array
 
 
 # Last, because both are built on Tensor: the one place where imports look up, for the operators above.

@@ -81,7 +81,7 @@ def test_the_environment_chooses_the_first_backend() -> None:
     assert run_python(program, MINICNN_BACKEND="reference").stdout == "reference\n"
     failed = run_python(program, MINICNN_BACKEND="referense")
     assert failed.returncode != 0
-    assert "MINICNN_BACKEND: backend must be one of ['cpu', 'reference']" in failed.stderr
+    assert "MINICNN_BACKEND: backend must be one of ['cpu', 'reference', 'gpu']" in failed.stderr
     assert "Did you mean 'reference'?" in failed.stderr
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.backend import available_backends, current_backend, implementation, kernel_names
+from minicnn.backend import all_backends, available_backends, current_backend, implementation, kernel_names, why_unavailable
 from minicnn.version import __version__
 
 _LIBRARIES = ("numpy", "numba", "pillow", "h5py", "safetensors", "rich", "matplotlib", "cupy-cuda13x", "onnx")
@@ -40,9 +40,11 @@ def describe() -> dict[str, str]:
         "BLAS of NumPy": blas(),
         "backend": current_backend().name,
     }
-    for name in available_backends():
-        lines[f"  {name}"] = kernels_of(name)
+    for name in all_backends():
+        lines[f"  {name}"] = why_unavailable(name) or kernels_of(name)
     lines |= cpu_kernels()
+    if "gpu" in available_backends():
+        lines |= gpu_devices()
     for library in _LIBRARIES:
         lines[library] = version_of(library)
     lines["datasets"] = os.environ.get("MINICNN_DATA", "MINICNN_DATA is not set")
@@ -64,6 +66,14 @@ def cpu_kernels() -> dict[str, str]:
         "  vectors": f"{host.simd()}, {host.lanes()} float32 numbers",
         "  compiled": str(jit.cache_folder()),
     }
+
+
+def gpu_devices() -> dict[str, str]:
+    """The GPUs, their memory, and in what numbers the GPU backend multiplies."""
+    from minicnn.kernels.gpu import runtime, settings
+
+    devices = {f"  device {i}": description for i, description in enumerate(runtime.describe_devices())}
+    return {**devices, "  precision": settings.precision}
 
 
 def version_of(library: str) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from minicnn.applications import NETWORKS
-from minicnn.backend import available_backends
+from minicnn.backend import all_backends
 from minicnn.version import __version__
 
 _DATASETS = ("sample", "mnist", "fashion_mnist", "cifar10")
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="share of the training pictures to watch instead of train on (%(default)s)",
     )
     train.add_argument(
-        "--backend", metavar="NAME", help=f"which kernels compute: {', '.join(available_backends())} (the one in force)"
+        "--backend", metavar="NAME", help=f"which kernels compute: {', '.join(all_backends())} (the one in force)"
     )
     train.add_argument("--seed", metavar="N", type=int, default=1, help="of weights, shuffles, dropout (%(default)s)")
     train.add_argument(

@@ -48,6 +48,7 @@ from minicnn.functional.creation import (
     zeros,
     zeros_like,
 )
+from minicnn.functional.device import to_device
 from minicnn.functional.dropout import dropout, spatial_dropout2d
 from minicnn.functional.elementwise import (
     abs,
@@ -250,6 +251,7 @@ __all__ = [
     "sum_to_size",
     "tanh",
     "tensor",
+    "to_device",
     "transpose",
     "unsqueeze",
     "upsample_bilinear2d",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from minicnn.backend import is_kernel_input
 from minicnn.functional.shape import clone
 from minicnn.tensor import Tensor
 
@@ -22,7 +23,7 @@ def as_kernel_input(x: Any, name: str) -> Tensor:
     data = tensor.data
     if data.dtype.kind != "f":
         raise TypeError(f"{name} must be float32 or float64: convert with x.to('float32'). Received: {data.dtype}")
-    return tensor if data.flags.carray else clone(tensor)
+    return tensor if is_kernel_input(data) else clone(tensor)
 
 
 def check_same_dtype(caller: str, **tensors: Tensor | None) -> None:

@@ -9,7 +9,7 @@ from minicnn.tensor import Tensor
 
 def _evaluate(ufunc: str, *operands: Operand) -> Tensor:
     """The array module's function of that name on the operands' arrays."""
-    xp = common_backend([x.data for x in operands if isinstance(x, Tensor)]).xp
+    xp = common_backend([x.data for x in operands if isinstance(x, Tensor)], ufunc).xp
     return Tensor._wrap(xp.asarray(getattr(xp, ufunc)(*[x.data if isinstance(x, Tensor) else x for x in operands])))
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 from minicnn.autograd import Function
-from minicnn.backend import backend_of
+from minicnn.backend import backend_of, is_kernel_input
 from minicnn.functional.activation import EPILOGUES, epilogue_backward
 from minicnn.functional.arguments import as_kernel_input, check_choice, check_same_dtype
 from minicnn.functional.elementwise import Operand
@@ -50,7 +50,7 @@ def _product(a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool) -> Tens
 def _as_stored(x: Tensor, transposed: bool) -> tuple[Tensor, bool]:
     """A transposed view, such as w.T, as the matrix that lies in memory: the kernel transposes for nothing."""
     data = x.data
-    if data.ndim > 1 and not data.flags.c_contiguous and data.swapaxes(-1, -2).flags.carray:
+    if data.ndim > 1 and not data.flags.c_contiguous and is_kernel_input(data.swapaxes(-1, -2)):
         return x.transpose(-1, -2), not transposed
     return x, transposed
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minicnn.autograd import Function
-from minicnn.backend import backend_of
+from minicnn.backend import backend_of, is_kernel_input
 from minicnn.functional.elementwise import as_float, exp, log, sqrt, square, where
 from minicnn.functional.shape import flip, normalize_dim, pad, permute, reshape
 from minicnn.kernels.contract import Array
@@ -60,7 +60,7 @@ class Sum(Function):
 
     def forward(self, x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Array:
         self.options = {"shape": x.shape, "axes": axes, "keepdim": keepdim, "divisor": divisor}
-        if axes == tuple(range(x.ndim - 1)) and x.ndim > 1 and x.dtype.kind == "f" and x.flags.carray:
+        if axes == tuple(range(x.ndim - 1)) and x.ndim > 1 and x.dtype.kind == "f" and is_kernel_input(x):
             y = self.kernels.bias_grad(x).reshape(_kept(x.shape, axes) if keepdim else x.shape[-1:])
         else:
             y = x.sum(axis=axes, keepdims=keepdim)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.autograd import Function
+from minicnn.backend import backend_of, is_kernel_input
 from minicnn.dtypes import supported
 from minicnn.kernels.contract import Array
 from minicnn.tensor import Index, Tensor, _plain
@@ -84,7 +85,7 @@ class SumToSize(Function):
 
     def forward(self, x: Array, shape: tuple[int, ...]) -> Array:
         self.shape = x.shape
-        if x.ndim > 1 and shape == x.shape[-1:] and x.dtype.kind == "f" and x.flags.carray:
+        if x.ndim > 1 and shape == x.shape[-1:] and x.dtype.kind == "f" and is_kernel_input(x):
             return self.kernels.bias_grad(x)  # what was added to each pixel's channels: a sum that a kernel does well
         added = x.ndim - len(shape)
         stretched = [i + added for i, size in enumerate(shape) if size == 1 and x.shape[i + added] != 1]
@@ -251,21 +252,22 @@ def flip(x: Tensor, *dims: Any) -> Tensor:
 def getitem(x: Tensor, index: Index) -> Tensor:
     """x[index] for all that NumPy takes: integers, slices, None, Ellipsis, integer arrays, masks, tensors."""
     try:
-        return GetItem.apply(x, _as_index(index))
+        return GetItem.apply(x, _as_index(index, x))
     except IndexError as error:
         raise IndexError(f"tensor of shape {x.shape}: {error}") from None
 
 
-def _as_index(index: Index) -> Index:
-    """Lists within an index as arrays, so that the engine never mistakes them for anything else."""
-    if isinstance(index, list):
-        return np.asarray(_plain(index))
-    return tuple(_as_index(part) for part in index) if isinstance(index, tuple) else _plain(index)
+def _as_index(index: Index, x: Tensor) -> Index:
+    """Tensors and lists within an index as arrays, in the memory of x."""
+    if isinstance(index, tuple):
+        return tuple([_as_index(part, x) for part in index])
+    part = np.asarray(_plain(index)) if isinstance(index, list) else _plain(index)
+    return backend_of(x.data).place(part) if hasattr(part, "dtype") and not isinstance(part, np.generic) else part
 
 
 def put_item(x: Tensor, index: Index, shape: Sequence[int]) -> Tensor:
     """Zeros of `shape`, plus x at `index`; an element that the index names twice gets both."""
-    return PutItem.apply(x, _as_index(index), tuple(shape))
+    return PutItem.apply(x, _as_index(index, x), tuple(shape))
 
 
 def repeat(x: Tensor, *repeats: Any) -> Tensor:

@@ -10,11 +10,12 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from minicnn import config, constraints, initializers, regularizers
+from minicnn.backend import Backend, as_host, backend_of, current_backend, get_backend
 from minicnn.dtypes import named_dtype
 from minicnn.kernels.contract import EpilogueName
 from minicnn.layers.input_spec import InputSpec
@@ -117,7 +118,8 @@ class Layer:
 
     def _trial_run(self, input_shape: Any) -> Any:
         def zeros(shape: Shape) -> Tensor:
-            return Tensor(np.zeros([1 if size is None else size for size in shape], self.dtype))
+            zeros = np.zeros([1 if size is None else size for size in shape], self.dtype)
+            return Tensor._wrap(self.backend.place(zeros))
 
         with no_grad(), np.errstate(all="ignore"):  # the numbers mean nothing
             return self.call(map_shapes(zeros, input_shape))
@@ -223,6 +225,27 @@ class Layer:
         return [parameter for parameter in self._known_contents().weights if not parameter._requires_grad]
 
     @property
+    def backend(self) -> Backend:
+        """The backend that serves the weights; the one in force where there are none."""
+        weights = self._known_contents().weights
+        return backend_of(weights[0].data) if weights else current_backend()
+
+    def to(self, device: str) -> Self:
+        """Move all weights into the memory of a backend, "cpu" or "gpu"; returns the layer. As torch.nn.Module.to.
+
+        Raises ValueError for an unknown name and for a layer without weights to move yet, RuntimeError without a GPU.
+        """
+        target = get_backend(device)
+        if not self.built:
+            raise ValueError(
+                f"{self.name} has no weights yet: call it on data first, or make it under "
+                f"minicnn.use_backend({device!r})."
+            )
+        for parameter in self.weights:
+            parameter.move_to(target)
+        return self
+
+    @property
     def variables(self) -> list[Parameter]:
         return self.weights
 
@@ -259,7 +282,7 @@ class Layer:
 
     def get_weights(self) -> list[np.ndarray[Any, Any]]:
         """Copies of all parameters as arrays, in the order of `weights`."""
-        return [np.array(parameter.data) for parameter in self.weights]
+        return [np.array(as_host(parameter.data)) for parameter in self.weights]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Overwrite all parameters, in the order of `weights`.
@@ -375,7 +398,8 @@ class Layer:
     def _to_tensor(self, value: Any) -> Any:
         """Arrays as tensors; floating ones of the layer's dtype, integers too where the layer computes with them."""
         if isinstance(value, np.ndarray):
-            value = Tensor(value) if value.dtype in ("f4", "f8") or value.dtype.kind in "iub" else _reject(self, value)
+            known = value.dtype in ("f4", "f8") or value.dtype.kind in "iub"
+            value = Tensor(self.backend.place(value)) if known else _reject(self, value)
         if isinstance(value, Tensor) and value.data.dtype != named_dtype(self.dtype):
             return value.to(self.dtype) if value.data.dtype.kind == "f" or self.casts_integers else value
         return value

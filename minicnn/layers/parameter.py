@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from minicnn.backend import Backend, as_host
 from minicnn.layers.structure import structure
 from minicnn.modes import no_grad
 from minicnn.tensor import Tensor
@@ -59,11 +58,17 @@ class Parameter(Tensor):
 
         Raises ValueError for another shape.
         """
-        array = np.asarray(value.data if isinstance(value, Tensor) else value)
+        array = as_host(value.data if isinstance(value, Tensor) else value)
         if array.shape != self.shape:
             raise ValueError(f"{self.path}: expected values of shape {self.shape}. Received: shape {array.shape}")
         with no_grad():
             self.copy_(array)
+
+    def move_to(self, backend: Backend) -> None:
+        """Take the values into a backend's memory; a gradient is forgotten."""
+        self.data = backend.place(self.data)
+        self.grad = None
+        self._version[0] += 1
 
     def __repr__(self) -> str:
         return f"<Parameter {self.path} shape={self.shape}, dtype={self.dtype}>"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.backend import as_host
 from minicnn import config
 from minicnn.modes import no_grad
 from minicnn.registry import Configurable, snake_case
@@ -71,8 +72,8 @@ class Metric(Configurable):
 
 
 def as_array(values: Any) -> NDArray:
-    """A tensor's array, anything else as a NumPy array."""
-    return np.asarray(values.data if isinstance(values, Tensor) else values)
+    """A tensor's array in the host's memory, anything else as a NumPy array."""
+    return as_host(values.data if isinstance(values, Tensor) else values)  # type: ignore[no-any-return]
 
 
 def matched(y_true: Any, y_pred: Any, caller: str) -> tuple[NDArray, NDArray]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from minicnn import losses, optimizers
 from minicnn import metrics as metrics_module
+from minicnn.backend import as_host
 from minicnn.layers.symbolic import flatten
 from minicnn.metrics import Mean, Metric
 from minicnn.models.data import Nest
@@ -227,5 +228,5 @@ def _number(result: Any) -> Any:
     """A float where there is one number; an array (a confusion matrix) as it is."""
     if isinstance(result, float):
         return result
-    array = result.data if isinstance(result, Tensor) else np.asarray(result)
+    array = as_host(result.data if isinstance(result, Tensor) else result)
     return float(array) if array.ndim == 0 else array

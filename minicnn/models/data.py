@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from minicnn import random
+from minicnn.backend import Backend, as_host
 from minicnn.layers.symbolic import flatten, map_structure
 from minicnn.tensor import Tensor
 
@@ -30,9 +31,16 @@ class Batch(NamedTuple):
     y: Nest = None
     sample_weight: Nest = None
 
-    def packed(self) -> Any:
-        """x, (x, y) or (x, y, weights) with tensors for arrays: what `train_step` gets. A list x alone is (x,)."""
-        x, y, sample_weight = (map_structure(_tensor, nest) for nest in self)
+    def packed(self, backend: Backend) -> Any:
+        """x, (x, y) or (x, y, weights) with tensors for arrays: what `train_step` gets. A list x alone is (x,).
+
+        The tensors lie in the backend's memory: on the host over the batch's own, which nobody will write to.
+        """
+
+        def tensor(array: Array | None) -> Tensor | None:
+            return None if array is None else Tensor._wrap(backend.place(np.ascontiguousarray(array)))
+
+        x, y, sample_weight = (map_structure(tensor, nest) for nest in self)
         if sample_weight is not None:
             return x, y, sample_weight
         if y is not None:
@@ -44,11 +52,6 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Nest, Nest, Nest]:
     """(x, y, sample_weight) from what `train_step` gets, None for what is not there. As in keras.utils."""
     x, y, sample_weight = (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
     return x, y, sample_weight
-
-
-def _tensor(array: Array | None) -> Tensor | None:
-    """A tensor over a batch's memory, which nobody will write to."""
-    return None if array is None else Tensor._wrap(np.ascontiguousarray(array))
 
 
 class BatchSource(Protocol):
@@ -332,7 +335,7 @@ def _arrays(caller: str, role: str, nest: Any) -> Nest:
 
 def _array(caller: str, role: str, value: Any) -> Array:
     try:
-        array = value.data if isinstance(value, Tensor) else np.asarray(value)
+        array = as_host(value.data if isinstance(value, Tensor) else value)
     except ValueError as error:
         raise ValueError(f"{caller}: {role} must be numbers in rows of one length. {error}") from None
     if array.dtype.kind in "iub" or (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):

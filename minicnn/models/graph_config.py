@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from minicnn.backend import as_host
+
 from minicnn.layers.base import Layer
 from minicnn.layers.symbolic import Node, SymbolicTensor, flatten, map_structure
 from minicnn.models.functional import Graph, Nest
@@ -126,7 +128,7 @@ def _constant(value: Any) -> Any:
     if value is Ellipsis:
         return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(value, (np.ndarray, Tensor)):
-        array = np.asarray(value.data if isinstance(value, Tensor) else value)
+        array = as_host(value.data if isinstance(value, Tensor) else value)
         return {"class_name": "__numpy__", "config": {"value": array.tolist(), "dtype": str(array.dtype)}}
     return value.item() if isinstance(value, np.generic) else value
 

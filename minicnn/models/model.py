@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from minicnn.layers.base import Layer
 from minicnn.layers.parameter import unique_name
@@ -96,6 +96,16 @@ class Model(Trainer, Layer):
         if self._graph is None:
             return super().compute_output_shape(input_shape)
         return self._graph.output_shapes(input_shape)
+
+    def to(self, device: str) -> Self:
+        """Move weights and the optimizer's state into the memory of a backend, "cpu" or "gpu"; returns the model.
+
+        Batches follow: `fit`, `evaluate` and `predict` take their data to where the weights are. Errors as Layer.to.
+        """
+        super().to(device)
+        if self.optimizer is not None:
+            self.optimizer.to(self.backend)
+        return self
 
     # ------------------------------------------------------------------------------------------------- layers
 

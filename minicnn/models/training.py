@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicnn.autograd import grad
+from minicnn.backend import as_host
 from minicnn.callbacks.base import CallbackList, History
 from minicnn.layers.symbolic import flatten, map_structure
 from minicnn.models.compiling import Compilable, Logs
@@ -139,7 +140,7 @@ class Trainer(Compilable):
         logs: Logs = {}
         for step, batch in data.epoch():
             turns.on_train_batch_begin(step)
-            logs = self.train_step(batch.packed())
+            logs = self.train_step(batch.packed(self.backend))
             turns.on_train_batch_end(step, logs)
             if self.stop_training:
                 break
@@ -178,7 +179,7 @@ class Trainer(Compilable):
         with no_grad():
             for step, batch in data.epoch():
                 turns.on_test_batch_begin(step)
-                logs = self.test_step(batch.packed())
+                logs = self.test_step(batch.packed(self.backend))
                 turns.on_test_batch_end(step, logs)
                 if self.stop_evaluating:
                     break
@@ -207,7 +208,7 @@ class Trainer(Compilable):
             turns.on_predict_begin()
             for step, batch in data.epoch():
                 turns.on_predict_batch_begin(step)
-                outputs = map_structure(_as_array, self.predict_step(batch.packed()))
+                outputs = map_structure(_as_array, self.predict_step(batch.packed(self.backend)))
                 pieces.append(outputs)
                 turns.on_predict_batch_end(step, {"outputs": outputs})
                 if self.stop_predicting:
@@ -233,7 +234,7 @@ class Trainer(Compilable):
             batch = batch._replace(sample_weight=class_weights("train_on_batch", batch.y, class_weight))
         self.reset_metrics()
         with self._as_compiled():
-            logs = self.train_step(batch.packed())
+            logs = self.train_step(batch.packed(self.backend))
         return logs if return_dict else _values(logs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
@@ -241,13 +242,13 @@ class Trainer(Compilable):
         self._check_compiled("test_on_batch")
         self.reset_metrics()
         with no_grad():
-            logs = self.test_step(make_batch("test_on_batch", x, y, sample_weight).packed())
+            logs = self.test_step(make_batch("test_on_batch", x, y, sample_weight).packed(self.backend))
         return logs if return_dict else _values(logs)
 
     def predict_on_batch(self, x: Any) -> Nest:
         """Outputs for one batch, as arrays."""
         with no_grad():
-            return map_structure(_as_array, self.predict_step(make_batch("predict_on_batch", x).packed()))
+            return map_structure(_as_array, self.predict_step(make_batch("predict_on_batch", x).packed(self.backend)))
 
     # ------------------------------------------------------------------------------------------------- callbacks
 
@@ -293,4 +294,4 @@ def _values(logs: Logs) -> Any:
 
 
 def _as_array(output: Tensor) -> np.ndarray[Any, Any]:
-    return np.asarray(output.data)
+    return as_host(output.data)  # type: ignore[no-any-return]

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from minicnn import schedules
-from minicnn.backend import backend_of
+from minicnn.backend import Backend, as_host, backend_of
 from minicnn.functional.arguments import check_number, check_positive
 from minicnn.kernels.contract import Array, Kernels
 from minicnn.modes import no_grad
@@ -274,7 +274,7 @@ class Optimizer(Configurable):
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Write `variables` under "0", "1", ...: the layout of Keras' files."""
         for i, array in enumerate(self.variables):
-            store[str(i)] = np.asarray(array)
+            store[str(i)] = as_host(array)
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Take over what `save_own_variables`, or Keras, wrote, for the same parameters. Call `build` before.
@@ -297,7 +297,12 @@ class Optimizer(Configurable):
         if not isinstance(self._rate, LearningRateSchedule):
             self._rate = float(values[1])
         for array, value in zip(self.variables, values, strict=True):
-            array[...] = value
+            array[...] = backend_of(array).place(value)
+
+    def to(self, backend: Backend) -> None:
+        """Move the state arrays into a backend's memory, as the model moves its weights."""
+        for slot, arrays in self._state.items():
+            self._state[slot] = [backend.place(array) for array in arrays]
 
     # ------------------------------------------------------------------------------------------------- writing down
 
@@ -346,7 +351,8 @@ def _gradient_array(gradient: Tensor | Array, parameter: Tensor) -> Array:
     """The gradient as a contiguous array of the parameter's dtype; ValueError for another shape."""
     array, data = gradient.data if isinstance(gradient, Tensor) else gradient, parameter.data
     if type(array) is not type(data) or array.dtype != data.dtype or not array.flags.c_contiguous:
-        array = backend_of(data).xp.asarray(array, dtype=data.dtype, order="C")
+        backend = backend_of(data)
+        array = backend.xp.asarray(backend.place(array), dtype=data.dtype, order="C")
     if array.shape != data.shape:
         raise ValueError(
             f"a gradient must have the shape of its parameter {_path(parameter)}, {parameter.shape}. "
