@@ -52,7 +52,6 @@ class _Config(ModuleType):
 
         settings.winograd = enabled
 
-
     @property
     def precision(self) -> str:
         """In which numbers the GPU multiplies float32 convolutions and products: "fp32", "tf32" or "bf16".

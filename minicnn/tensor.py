@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from minicnn.backend import all_backends, as_host, backend_of, current_backend, get_backend
-from minicnn.dtypes import DEFAULT_DTYPE, supported
+from minicnn.backend import all_backends, as_host, backend_of
+from minicnn.dtypes import DEFAULT_DTYPE
 from minicnn.kernels.contract import Array
 from minicnn.modes import is_grad_enabled, no_grad
+from minicnn.values import ArrayHolder, placed, to_array
 
 if TYPE_CHECKING:
     from minicnn.autograd import Function, Hook
@@ -37,7 +38,7 @@ class RemovableHandle:
             self._hooks.remove(self._hook)
 
 
-class Tensor:
+class Tensor(ArrayHolder):
     """An array with a gradient.
 
     data: an array, a tensor, or (nested lists of) numbers; copied. Python floats become float32, arrays keep theirs.
@@ -48,7 +49,7 @@ class Tensor:
     """
 
     __slots__ = (
-        "__weakref__", "_hooks", "_output_index", "_requires_grad", "_squashed", "_version", "data", "grad", "grad_fn",
+        "__weakref__", "_hooks", "_output_index", "_requires_grad", "_squashed", "_version", "grad", "grad_fn",
     )  # fmt: skip
 
     __array_ufunc__ = (
@@ -56,7 +57,7 @@ class Tensor:
     )
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False) -> None:
-        self.data: Array = _to_array(data, dtype)
+        self.data = to_array(data, dtype)
         self.grad: Tensor | None = None
         self.grad_fn: Function | None = None
         self._squashed: tuple[str, Tensor] | None = None  # "softmax" or "sigmoid", if one made this, and its input
@@ -291,11 +292,11 @@ class Tensor:
 
     def __setitem__(self, index: Index, value: Any) -> None:
         place = backend_of(self.data).place
-        self._edit()[_placed(index, place)] = _placed(value, place)
+        self._edit()[placed(index, place)] = placed(value, place)
 
     def copy_(self, source: Any) -> Tensor:
         """Overwrite with `source`, broadcast and cast as NumPy does."""
-        self._edit()[...] = _placed(source, backend_of(self.data).place)
+        self._edit()[...] = placed(source, backend_of(self.data).place)
         return self
 
     def zero_(self) -> Tensor:
@@ -408,44 +409,6 @@ class Tensor:
     @property
     def mT(self) -> Tensor: return F.transpose(self, -2, -1)
     # fmt: on
-
-
-def _to_array(data: Any, dtype: Any) -> Array:
-    """A fresh array of a supported dtype, on the GPU where the data lies there or the backend in force computes there."""
-    if isinstance(data, Tensor):
-        data = data.data
-    wanted = None if dtype is None else np.dtype(dtype)
-    if hasattr(data, "__cuda_array_interface__"):
-        on_gpu = get_backend("gpu").place(data)
-        return supported(on_gpu.astype(wanted or on_gpu.dtype), "tensor()")
-    try:
-        array = np.array(_plain(data) if isinstance(data, (list, tuple)) else data, dtype=wanted)
-    except (ValueError, TypeError) as error:
-        raise type(error)(
-            f"tensor(): expected an array or nested lists of numbers, all rows of one length. {error}"
-        ) from None
-    if wanted is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
-        array = array.astype(DEFAULT_DTYPE)
-    return current_backend().place(supported(array, "tensor()"))
-
-
-def _plain(value: Any) -> Any:
-    """Tensors anywhere within an index or a value, replaced by their arrays."""
-    if isinstance(value, Tensor):
-        return value.data
-    if isinstance(value, (tuple, list)):
-        return type(value)(_plain(part) for part in value)
-    return value
-
-
-def _placed(value: Any, place: Callable[[Array], Array]) -> Any:
-    """An index or a value with arrays for tensors, all in the memory that `place` copies to."""
-    if isinstance(value, tuple):
-        return tuple([_placed(part, place) for part in value])
-    if isinstance(value, list):
-        value = np.asarray(_plain(value))
-    array = value.data if isinstance(value, Tensor) else value
-    return place(array) if hasattr(array, "dtype") else array
 
 
 # Last, because both are built on Tensor: the one place where imports look up, for the operators above.

@@ -29,6 +29,7 @@ FLOORS = [
         "minicnn.modes",
         "minicnn.random",
     ],
+    ["minicnn.values"],
     ["minicnn.tensor"],
     ["minicnn.autograd"],
     ["minicnn.functional"],

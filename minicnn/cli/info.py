@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.backend import all_backends, available_backends, current_backend, implementation, kernel_names, why_unavailable
+from minicnn.backend import (
+    all_backends,
+    available_backends,
+    current_backend,
+    implementation,
+    kernel_names,
+    why_unavailable,
+)
 from minicnn.version import __version__
 
 _LIBRARIES = ("numpy", "numba", "pillow", "h5py", "safetensors", "rich", "matplotlib", "cupy-cuda13x", "onnx")

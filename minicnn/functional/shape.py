@@ -12,7 +12,8 @@ from minicnn.autograd import Function
 from minicnn.backend import backend_of, is_kernel_input
 from minicnn.dtypes import supported
 from minicnn.kernels.contract import Array
-from minicnn.tensor import Index, Tensor, _plain
+from minicnn.tensor import Index, Tensor
+from minicnn.values import plain
 
 
 def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
@@ -261,7 +262,7 @@ def _as_index(index: Index, x: Tensor) -> Index:
     """Tensors and lists within an index as arrays, in the memory of x."""
     if isinstance(index, tuple):
         return tuple([_as_index(part, x) for part in index])
-    part = np.asarray(_plain(index)) if isinstance(index, list) else _plain(index)
+    part = np.asarray(plain(index)) if isinstance(index, list) else plain(index)
     return backend_of(x.data).place(part) if hasattr(part, "dtype") and not isinstance(part, np.generic) else part
 
 

@@ -10,14 +10,14 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minicnn import config, constraints, initializers, regularizers
-from minicnn.backend import Backend, as_host, backend_of, current_backend, get_backend
 from minicnn.dtypes import named_dtype
 from minicnn.kernels.contract import EpilogueName
+from minicnn.layers.holder import WeightHolder
 from minicnn.layers.input_spec import InputSpec
 from minicnn.layers.parameter import Parameter, unique_name
 from minicnn.layers.shapes import map_shapes, shape_of
@@ -41,7 +41,7 @@ _UNTRACKED = frozenset({"_layers", "_weights", "_compiled_trainable", "_contents
 """Attributes in which the engine itself keeps layers and parameters."""
 
 
-class Layer:
+class Layer(WeightHolder):
     """Base class of layers. Subclasses define `call`, and where they have weights `build`.
 
         class Scale(Layer):
@@ -210,54 +210,6 @@ class Layer:
         return self._known_contents().layers
 
     @property
-    def weights(self) -> list[Parameter]:
-        """All parameters in Keras' order: this layer's own, trainable ones first, then those of the layers within."""
-        return list(self._known_contents().weights)
-
-    @property
-    def trainable_weights(self) -> list[Parameter]:
-        """Parameters that training changes; none of a frozen layer."""
-        return [parameter for parameter in self._known_contents().weights if parameter._requires_grad]
-
-    @property
-    def non_trainable_weights(self) -> list[Parameter]:
-        """Frozen parameters and running statistics."""
-        return [parameter for parameter in self._known_contents().weights if not parameter._requires_grad]
-
-    @property
-    def backend(self) -> Backend:
-        """The backend that serves the weights; the one in force where there are none."""
-        weights = self._known_contents().weights
-        return backend_of(weights[0].data) if weights else current_backend()
-
-    def to(self, device: str) -> Self:
-        """Move all weights into the memory of a backend, "cpu" or "gpu"; returns the layer. As torch.nn.Module.to.
-
-        Raises ValueError for an unknown name and for a layer without weights to move yet, RuntimeError without a GPU.
-        """
-        target = get_backend(device)
-        if not self.built:
-            raise ValueError(
-                f"{self.name} has no weights yet: call it on data first, or make it under "
-                f"minicnn.use_backend({device!r})."
-            )
-        for parameter in self.weights:
-            parameter.move_to(target)
-        return self
-
-    @property
-    def variables(self) -> list[Parameter]:
-        return self.weights
-
-    @property
-    def trainable_variables(self) -> list[Parameter]:
-        return self.trainable_weights
-
-    @property
-    def non_trainable_variables(self) -> list[Parameter]:
-        return self.non_trainable_weights
-
-    @property
     def trainable(self) -> bool:
         """Whether training changes this layer. Setting it sets all layers within; compile again after that."""
         return self._trainable
@@ -279,31 +231,6 @@ class Layer:
         collected = [loss for layer in self._flatten_layers() for loss in layer._losses]
         penalties = [p.regularizer(p) for p in self.trainable_weights if p.regularizer is not None]
         return collected + penalties
-
-    def get_weights(self) -> list[np.ndarray[Any, Any]]:
-        """Copies of all parameters as arrays, in the order of `weights`."""
-        return [np.array(as_host(parameter.data)) for parameter in self.weights]
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Overwrite all parameters, in the order of `weights`.
-
-        Raises ValueError where the number or a shape differs; nothing is changed then.
-        """
-        own = self.weights
-        if len(weights) != len(own):
-            hint = "" if self.built else " It has none yet: build it by calling it on data, or give an input_shape."
-            raise ValueError(f"{self.name}: {len(own)} arrays of weights are expected. Received: {len(weights)}.{hint}")
-        for parameter, value in zip(own, weights, strict=True):
-            if np.shape(value) != parameter.shape:
-                raise ValueError(f"{parameter.path}: expected {parameter.shape}. Received: shape {np.shape(value)}")
-        for parameter, value in zip(own, weights, strict=True):
-            parameter.assign(value)
-
-    def count_params(self) -> int:
-        """Number of weights in all parameters."""
-        if not self.built:
-            raise ValueError(f"{self.name} has no weights yet: call it on data, or give the model an input shape.")
-        return sum(parameter.numel() for parameter in self.weights)
 
     # ------------------------------------------------------------------------------------------------- calling
 

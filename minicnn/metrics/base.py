@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.backend import as_host
 from minicnn import config
+from minicnn.backend import as_host
 from minicnn.modes import no_grad
 from minicnn.registry import Configurable, snake_case
 from minicnn.tensor import Tensor

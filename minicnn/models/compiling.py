@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from minicnn import losses, optimizers
 from minicnn import metrics as metrics_module
 from minicnn.backend import as_host

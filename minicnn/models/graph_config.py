@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minicnn.backend import as_host
-
 from minicnn.layers.base import Layer
 from minicnn.layers.symbolic import Node, SymbolicTensor, flatten, map_structure
 from minicnn.models.functional import Graph, Nest
