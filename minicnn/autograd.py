@@ -151,13 +151,13 @@ class Function:
         result = node.forward(*arrays, **options)
 
         if not isinstance(result, tuple):
-            y = _as_output(result, arrays, backend.xp)
+            y = _as_output(result, arrays)
             if not recording:
                 return Tensor._wrap(y)
             tensor = Tensor._wrap(y, node)
             node._record(args, arrays, (result,), (tensor,))
             return tensor
-        outputs = [_as_output(y, arrays, backend.xp) for y in result]
+        outputs = [_as_output(y, arrays) for y in result]
         if not recording:
             return tuple([Tensor._wrap(y) for y in outputs])
         tensors = tuple([Tensor._wrap(y, node, index) for index, y in enumerate(outputs)])
@@ -220,12 +220,14 @@ def _own_or_output(value: Array, results: Sequence[Any], outputs: Sequence[Tenso
     return Tensor._wrap(np.asarray(value) if isinstance(value, np.generic) else value), None
 
 
-def _as_output(y: Any, arrays: Sequence[Any], xp: Any) -> Array:
+def _as_output(y: Any, arrays: Sequence[Any]) -> Array:
     """An array object that no other tensor holds: NumPy's scalars become arrays, an input passed through a view."""
     for array in arrays:
         if y is array:
             return y.view()
-    return y if type(y) is np.ndarray else xp.asarray(y)
+    if type(y) is np.ndarray:
+        return y
+    return np.asarray(y) if isinstance(y, (np.ndarray, np.generic, float, int)) else y
 
 
 def _edge_of(tensor: Tensor) -> Edge:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minicnn import functional as F
+from minicnn.backend import as_host, backend_of
 from minicnn.functional.arguments import as_kernel_input
 from minicnn.functional.elementwise import as_float
 from minicnn.functional.loss import checked_cross_entropy
@@ -34,12 +35,20 @@ def prediction(y_pred: Any, caller: str) -> Tensor:
     return as_float(F.as_tensor(y_pred), f"{caller}: y_pred")
 
 
+def beside(y_true: Any, y_pred: Tensor) -> Tensor:
+    """Labels or weights as a tensor; arrays and lists are taken to where the prediction lies, tensors stay."""
+    if isinstance(y_true, Tensor):
+        return y_true
+    return Tensor._wrap(backend_of(y_pred.data).place(F.as_tensor(y_true).data))
+
+
 def _matched(y_true: Any, y_pred: Any, caller: str) -> tuple[Tensor, Tensor]:
     """Both as tensors of one shape and of y_pred's dtype; (n,) goes with (n, 1).
 
     Raises ValueError for other shapes that differ.
     """
-    y_pred, y_true = prediction(y_pred, caller), F.as_tensor(y_true)
+    y_pred = prediction(y_pred, caller)
+    y_true = beside(y_true, y_pred)
     if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
         y_true = y_true.unsqueeze(-1)
     elif y_true.ndim - 1 == y_pred.ndim and y_true.shape[-1] == 1:
@@ -69,7 +78,8 @@ def class_labels(y_true: Any, y_pred: Tensor, ignore_class: int | None, caller: 
 
     Raises ValueError for one-hot labels, other shapes, labels that are not whole or outside of [0, C).
     """
-    labels = np.asarray(y_true.data if isinstance(y_true, Tensor) else y_true)
+    labels = beside(y_true, y_pred).data
+    xp = backend_of(labels).xp
     *shape, classes = y_pred.data.shape
     rows = tuple(shape)
     if labels.shape == (*rows, 1):
@@ -83,10 +93,12 @@ def class_labels(y_true: Any, y_pred: Tensor, ignore_class: int | None, caller: 
             f"{y_pred.shape}. Received: y_true of shape {labels.shape}.{hint}"
         )
     counts = None if ignore_class is None else labels != ignore_class
-    labels = labels if counts is None else np.where(counts, labels, 0)
-    whole = labels.dtype.kind in "iu" or bool((labels == np.floor(labels)).all())
-    numbers = labels.astype(np.int64) if whole else np.empty(0, np.int64)
-    if not whole or numbers.view(np.uint64).max(initial=0) >= classes:  # as unsigned, a negative one is a large one
+    labels = labels if counts is None else xp.where(counts, labels, 0)
+    whole = labels.dtype.kind in "iu" or bool((labels == xp.floor(labels)).all())
+    numbers = labels.astype(np.int64) if whole else xp.empty(0, np.int64)
+    # As unsigned, a negative label is a large one.
+    if not whole or (numbers.size and numbers.view(np.uint64).max() >= classes):
+        labels = as_host(labels)
         wrong = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
         raise ValueError(
             f"{caller}: labels must be whole numbers from 0 to {classes - 1}, for y_pred has {classes} classes. "

@@ -50,7 +50,7 @@ class Loss(Configurable):
         y_pred = functions.prediction(y_pred, self.name)
         if y_pred.data.size == 0:
             raise ValueError(f"{self.name}: an empty batch has no loss. Received: y_pred of shape {y_pred.shape}")
-        losses = self.call(F.as_tensor(y_true), y_pred)
+        losses = self.call(functions.beside(y_true, y_pred), y_pred)
         weights = None if sample_weight is None else _aligned_weights(sample_weight, losses, self.name)
         return _reduced(losses, weights, self.reduction)
 
@@ -60,7 +60,7 @@ class Loss(Configurable):
 
 def _aligned_weights(sample_weight: Any, losses: Tensor, caller: str) -> Tensor:
     """Weights in the losses' dtype, with axes of length 1 appended, so that (n,) weights whole samples of (n, h, w)."""
-    weights = F.as_tensor(sample_weight).to(losses.dtype)
+    weights = functions.beside(sample_weight, losses).to(losses.dtype)
     if weights.ndim == losses.ndim + 1 and weights.shape[-1] == 1:
         weights = weights.squeeze(-1)
     missing = losses.ndim - weights.ndim
