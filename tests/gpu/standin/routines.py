@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C") -> nd
     if dtype is None:
         dtype = fill_value.dtype if isinstance(fill_value, ndarray) else np.asarray(fill_value).dtype
     made = arrays.empty(shape, dtype, order)
-    execute_into(made, np.copyto, fill_value)
+    execute_into(made, partial(np.copyto, casting="unsafe"), fill_value)
     return made
 
 
