@@ -11,16 +11,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import traceback
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from minicnn.backend import as_host, backend_of, common_backend, current_backend, host_backend
+from minicnn.backend import backend_of, common_backend, current_backend, host_backend
 from minicnn.kernels.contract import Array, Kernels
 from minicnn.modes import mode, set_grad_enabled
 from minicnn.tensor import Tensor
+from minicnn.values import fingerprint
 
 # A training step makes a few nodes a layer, of which each costs a few microseconds of Python: what runs once a node,
 # below, is kept plain for that reason (tuples for small records, loops in place of generators).
@@ -38,10 +38,6 @@ _Saved: TypeAlias = tuple[Any, int | None, int | None, int | None]
 """A value kept for backward. For an array: an input's own tensor, or one that knows nothing of the graph (an output's
 own would make a cycle); the output's number, or None; how often it had been edited; its fingerprint, where anomalies
 are looked for. For anything else: the value itself and three times None."""
-
-
-def _fingerprint(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(as_host(array)).tobytes())
 
 
 class Function:
@@ -104,10 +100,10 @@ class Function:
     def saved_tensors(self) -> tuple[Any, ...]:
         """What `save_for_backward` kept: inputs and outputs as tensors of the graph; non-arrays as they came."""
         values, recorded = [], mode.grad_enabled
-        for value, output, version_then, fingerprint in self._saved:
+        for value, output, version_then, print_then in self._saved:
             if version_then is not None:
                 version = value._version
-                if version[0] != version_then or (fingerprint is not None and fingerprint != _fingerprint(value.data)):
+                if version[0] != version_then or (print_then is not None and print_then != fingerprint(value.data)):
                     raise RuntimeError(
                         f"{self.name}: an array of shape {value.shape} that backward needs was edited in place "
                         f"after the forward call. Received: edit number {version[0]}, expected {version_then}. "
@@ -208,7 +204,7 @@ def _save(value: Any, source: Any, results: Sequence[Any], outputs: Sequence[Ten
         return value, None, None, None
     else:
         tensor, output = _own_or_output(value, results, outputs)
-    return tensor, output, tensor._version[0], _fingerprint(tensor.data) if mode.detect_anomaly else None
+    return tensor, output, tensor._version[0], fingerprint(tensor.data) if mode.detect_anomaly else None
 
 
 def _own_or_output(value: Array, results: Sequence[Any], outputs: Sequence[Tensor]) -> tuple[Tensor, int | None]:
@@ -225,9 +221,7 @@ def _as_output(y: Any, arrays: Sequence[Any]) -> Array:
     for array in arrays:
         if y is array:
             return y.view()
-    if type(y) is np.ndarray:
-        return y
-    return np.asarray(y) if isinstance(y, (np.ndarray, np.generic, float, int)) else y
+    return y if type(y) is np.ndarray or hasattr(y, "__cuda_array_interface__") else np.asarray(y)
 
 
 def _edge_of(tensor: Tensor) -> Edge:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minicnn.autograd import Function
-from minicnn.backend import backend_of
+from minicnn.backend import backend_of, is_kernel_input
 from minicnn.functional.activation import log_softmax, relu, softmax, softplus
 from minicnn.functional.arguments import as_kernel_input, check_choice, check_number, check_positive
 from minicnn.functional.creation import one_hot
@@ -81,7 +81,7 @@ class SoftmaxCrossEntropyBackward(Function):
         self.save_for_backward(gloss, logits, targets)
         if gloss.ndim == 0:
             of_rows = self.xp.empty(len(logits), gloss.dtype)
-            of_rows.fill(gloss / gloss.dtype.type(divisor))
+            of_rows[...] = gloss / gloss.dtype.type(divisor)
             gloss = of_rows
         return self.kernels.softmax_cross_entropy_backward(gloss, probabilities, targets)
 
@@ -171,9 +171,9 @@ def _classes(target: Tensor, logits: Tensor, caller: str) -> Tensor:
             f"{caller}: integer target must have one class a row, shape {logits.shape[:-1]} for logits {logits.shape}. "
             f"Received: target of shape {target.shape}.{one_hot_hint if target.shape == logits.shape else ''}"
         )
-    as_they_are = array.ndim == 1 and array.dtype == np.int64 and array.flags.carray
+    as_they_are = array.ndim == 1 and array.dtype == np.int64 and is_kernel_input(array)
     labels = array if as_they_are else array.astype(np.int64).reshape(-1)
-    if np.maximum.reduce(labels.view(np.uint64)) >= shape[-1]:  # as unsigned, a negative one is a large one
+    if labels.view(np.uint64).max() >= shape[-1]:  # as unsigned, a negative one is a large one
         given = array.reshape(-1)
         outside = (given < 0) | (given >= shape[-1])
         first = int(outside.argmax())

@@ -71,7 +71,8 @@ class BatchNorm(Function):
 
 
 def _move(running: Array, batch: Array, momentum: float) -> None:
-    keep, take = _shares(momentum, running.dtype)
+    on_host = type(running) is np.ndarray
+    keep, take = _shares(momentum, running.dtype) if on_host else (momentum, 1 - momentum)
     running *= keep
     running += batch * take
 

@@ -172,7 +172,7 @@ def test_a_layer_without_weights_yet_says_how_to_make_them_there() -> None:
 def test_labels_that_do_not_fit_are_refused_from_the_device() -> None:
     x, y = pictures(16)
     y[3] = 10
-    with pytest.raises(ValueError, match="whole numbers from 0 to 9.*Received: label 10"):
+    with pytest.raises(ValueError, match=r"whole numbers from 0 to 9.*Received: label 10"):
         compiled(small_network()).to("gpu").train_on_batch(x, y)
 
 
