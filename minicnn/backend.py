@@ -22,9 +22,9 @@ import numpy as np
 from minicnn.kernels.contract import Array, Kernels
 
 if TYPE_CHECKING:
-    from minicnn.kernels import cpu, reference
+    from minicnn.kernels import cpu, gpu, reference
 
-    _CHECKED: tuple[Kernels, ...] = (reference, cpu)  # mypy compares the modules with the contract
+    _CHECKED: tuple[Kernels, ...] = (reference, cpu, gpu)  # mypy compares the modules with the contract
 
 _HOST_KERNELS = {"cpu": "minicnn.kernels.cpu", "reference": "minicnn.kernels.reference"}
 _GPU_RUNTIME = "minicnn.kernels.gpu.runtime"

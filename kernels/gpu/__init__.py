@@ -5,8 +5,13 @@
 
 from minicnn.kernels.gpu.activation import activation, activation_backward
 from minicnn.kernels.gpu.bias import activation_bias_backward, bias_grad
+from minicnn.kernels.gpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minicnn.kernels.gpu.conv_pool import conv2d_max_pool2d
 from minicnn.kernels.gpu.dense import dense, matmul
+from minicnn.kernels.gpu.group_norm import group_norm, group_norm_backward
 from minicnn.kernels.gpu.im2col import col2im, im2col
+from minicnn.kernels.gpu.local_response import local_response_norm, local_response_norm_backward
+from minicnn.kernels.gpu.norm import batch_norm, batch_norm_backward, batch_norm_inference
 from minicnn.kernels.gpu.optim import (
     adadelta_step,
     adagrad_step,
@@ -38,12 +43,23 @@ __all__ = [
     "adaptive_max_pool2d",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
     "bias_grad",
     "col2im",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_max_pool2d",
+    "conv2d_weight_grad",
     "dense",
     "dropout",
     "gather2d",
+    "group_norm",
+    "group_norm_backward",
     "im2col",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_softmax",
     "matmul",
     "max_pool2d",
