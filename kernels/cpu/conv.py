@@ -6,7 +6,8 @@ the output, G groups. Images are NHWC, kernels HWIO (KH, KW, C/G, F).
     tiny         a few thousand products: plain loops, called once                                      tiny_conv.py
     product      1x1, stride 1: pixels are the rows of a matrix                                              gemm.py
     depthwise    each channel by itself (G = C): vectors along the channels                              depthwise.py
-    Winograd     3x3, stride 1, many channels: 4 times fewer products, a little less exact               winograd.py
+    Winograd     3x3, stride 1, many channels: 4 times fewer products, a little less exact   winograd.py,
+                                                                                            winograd_scatter.py
     scatter      input gradient for images of few channels, the first layer's: gy @ w.T, each number
                  added to where its patch came from                                                      scatter.py
     direct       everything else                                                       direct.py, weight_grad.py
@@ -36,6 +37,7 @@ from minicnn.kernels.cpu.winograd import (
     winograd_input_grad,
     winograd_weight_grad,
 )
+from minicnn.kernels.cpu.winograd_scatter import scatter_is_profitable, winograd_scatter_input_grad
 
 CLAMPS: dict[str | None, tuple[float, float]] = {
     None: (-np.inf, np.inf),
@@ -88,10 +90,11 @@ def conv2d_input_grad(
         return multiply(gy.reshape(-1, f), w.reshape(c, f), transpose_b=True).reshape(*gy.shape[:3], c)
     if _is_depthwise(w, groups):
         return depthwise_input_grad(gy, w, input_size, strides, padding, dilation, groups)
-    if _can_be_winograd(w.shape[:2], strides, dilation, groups, gy.dtype) and is_profitable(
-        gy.shape[0], *input_size, w.shape[3], c, "input_grad"
-    ):
-        return winograd_input_grad(gy, w, input_size, padding)
+    if _can_be_winograd(w.shape[:2], strides, dilation, groups, gy.dtype):
+        if scatter_is_profitable(gy.shape[0], input_size, gy.shape[1:3], c, f):
+            return winograd_scatter_input_grad(gy, w, input_size, padding)
+        if is_profitable(gy.shape[0], *input_size, f, c, "input_grad"):
+            return winograd_input_grad(gy, w, input_size, padding)
     if groups == 1 and c * 2 <= panel_columns(gy.dtype) // 4:
         return scatter_input_grad(gy, w, input_size, strides, padding, dilation)
     return direct_input_grad(gy, w, input_size, strides, padding, dilation, groups)

@@ -26,7 +26,7 @@ from minicnn.kernels.cpu import buffers
 from minicnn.kernels.cpu.jit import helper
 from minicnn.kernels.cpu.microkernel import Product, matrix_kernel, multiply_panel
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
-from minicnn.kernels.cpu.simd import address
+from minicnn.kernels.cpu.simd import address, lanes, load, load_first, store, store_first
 
 TERMS = 192
 """Terms of a sum that are multiplied before the next panel of columns takes its turn."""
@@ -231,18 +231,33 @@ def _copy_region(p, x, image, row, images, rows, scratch, place):  # type: ignor
             goal = place + (j * region_rows + i) * row_size
             h = row * p.step_h + p.first_h + i
             if h < 0 or h >= p.height:
-                for k in range(row_size):
-                    scratch[goal + k] = 0
+                _fill(scratch, goal, row_size)
             else:
                 source = (((image + j) * p.height + h) * p.width + p.first_w + left) * p.channels
-                for k in range(left * p.channels):
-                    scratch[goal + k] = 0
+                _fill(scratch, goal, left * p.channels)
                 goal += left * p.channels
-                for k in range((right - left) * p.channels):
-                    scratch[goal + k] = x[source + k]
+                _copy(x, source, scratch, goal, (right - left) * p.channels)
                 goal += (right - left) * p.channels
-                for k in range((p.region_columns - right) * p.channels):
-                    scratch[goal + k] = 0
+                _fill(scratch, goal, (p.region_columns - right) * p.channels)
+
+
+@helper
+def _fill(target, goal, count):  # type: ignore[no-untyped-def]
+    """`count` zeros; vectors, for LLVM does not make any of a loop over numbers here."""
+    nothing = load_first(target, goal, 0)
+    for k in range(0, count, lanes(target)):
+        store_first(target, goal + k, nothing, count - k)
+
+
+@helper
+def _copy(source, start, target, goal, count):  # type: ignore[no-untyped-def]
+    """`count` numbers."""
+    width = lanes(source)
+    whole = count // width * width
+    for k in range(0, whole, width):
+        store(target, goal + k, load(source, start + k))
+    if whole < count:
+        store_first(target, goal + whole, load_first(source, start + whole, count - whole), count - whole)
 
 
 @helper

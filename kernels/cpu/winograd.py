@@ -14,7 +14,7 @@ The output is cut into tiles of 4 x 4 pixels; each needs 6 x 6 pixels of the inp
 
 The matrices are in winograd_transforms.py, the way from images to planes and back in winograd_tiles.py. A direct
 convolution does 9 * 16 = 144 multiplications for each tile, channel and filter, this one 36, by the same micro-kernel.
-The gradient of x is such a convolution, too. That of w is
+The gradient of x is such a convolution, too (or the adjoint of one, winograd_scatter.py). That of w is
 
     Z = A gy A^T,   S[p] = sum over the tiles of V[p]^T Z[p], (C, tiles) @ (tiles, F),   gw = G^T S G.
 
@@ -55,6 +55,9 @@ GRAD_TERMS = 96
 BIAS_POINT = 7
 """The point (1, 1): a number added to it is added to all 16 outputs, for the second column of A^T is all ones."""
 
+CACHED_FILTERS = 1 << 17
+"""Most products C * F for which making U costs no way to memory."""
+
 LARGEST_FILTERS = 1 << 19
 """Most products C * F: U and S take 36 numbers for each."""
 
@@ -85,10 +88,11 @@ def winograd_input_grad(gy: Array, w: Array, input_size: Pair, padding: Padding2
     return gx
 
 
-def transform_weights(w: Array, rotated: bool) -> Array:
+def transform_weights(w: Array, rotated: bool, reverse: bool = True) -> Array:
     """G g G^T of all filters, in the layout that the products read.
 
-    w        (3, 3, C, F), or as if (3, 3, F, C) of the filters turned by 180 degrees if `rotated`
+    w        (3, 3, C, F), or as if (3, 3, F, C) of the filters turned by 180 degrees if `rotated`;
+             not `reverse`: not turned, only channels and filters change places
     returns  U, flat: panels of columns, in each of them 36 planes of C rows
     """
     c, f = w.shape[2:]
@@ -96,7 +100,7 @@ def transform_weights(w: Array, rotated: bool) -> Array:
     if rotated:
         row = -(-c // LINE) * LINE
         flat = buffers.empty((9 * f * row,), w.dtype)
-        _turn(w.reshape(-1), flat, c, f, row)
+        _turn(w.reshape(-1), flat, c, f, row, 8 if reverse else 0)
         c, f = f, c
     u = buffers.empty((-(-f // panel) * POINTS * (c * panel + LINE),), w.dtype)
     _transform_weights(flat, row, u, c, f, panel)
@@ -123,16 +127,19 @@ def winograd_weight_grad(x: Array, gy: Array, padding: Padding2D) -> Array:
 def is_profitable(
     n: int, h_out: int, w_out: int, c: int, f: int, what: Literal["forward", "input_grad", "weight_grad"]
 ) -> bool:
-    """Whether Winograd's algorithm pays, which is less exact: whether it saves about 30 % of the time or more.
+    """Whether Winograd's algorithm pays, which is less exact: whether it saves about a quarter of the time or more.
 
     The convolution reads c channels and writes n images of h_out x w_out pixels and f channels; for "input_grad" these
     are gy's channels, and size and channels of gx. Work is counted in multiplications, as measured on a Zen 5: those of
-    a tile's transforms cost about 500 a channel, those of U 800 a channel and filter (1500 with turning w), of S 400.
+    a tile's transforms cost about 500 a channel, those of U 300 a channel and filter (600 with turning w) and two to
+    three times as many where it leaves the caches, of S 400.
     """
-    once = {"forward": 800, "input_grad": 1500, "weight_grad": 400}[what]
+    once = {"forward": 300, "input_grad": 600, "weight_grad": 400}[what]
+    if c * f > CACHED_FILTERS:
+        once = {"forward": 800, "input_grad": 1500, "weight_grad": 400}[what]
     tiles = n * -(-h_out // TILE) * -(-w_out // TILE)
     work = tiles * (POINTS * c * f + 500 * (c + f)) + once * c * f
-    return min(c, f) >= 16 and c * f <= LARGEST_FILTERS and 9 * n * h_out * w_out * c * f > 1.4 * work
+    return min(c, f) >= 16 and c * f <= LARGEST_FILTERS and 9 * n * h_out * w_out * c * f > 1.3 * work
 
 
 def _convolve_into(y: Array, x: Array, u: Array, b: Array, top: int, left: int, low: float, high: float) -> None:
@@ -178,16 +185,16 @@ def _zeros(count: int, dtype: str) -> Array:
 
 
 @kernel
-def _turn(w, turned, c, f, row):  # type: ignore[no-untyped-def]
-    """w (3, 3, C, F) -> (3, 3, F, row), rows and columns of the taps in reverse; `row` is C in whole lines."""
-    parallel_for(_turn_tap, 9 * ((f + LINE - 1) // LINE), (w, turned, c, f, row))
+def _turn(w, turned, c, f, row, last):  # type: ignore[no-untyped-def]
+    """w (3, 3, C, F) -> (3, 3, F, row), tap t of the nine at |last - t|; `row` is C in whole lines."""
+    parallel_for(_turn_tap, 9 * ((f + LINE - 1) // LINE), (w, turned, c, f, row, last))
 
 
 @helper
-def _turn_tap(task, w, turned, c, f, row):  # type: ignore[no-untyped-def]
+def _turn_tap(task, w, turned, c, f, row, last):  # type: ignore[no-untyped-def]
     """LINE filters of one tap."""
     tap, first = task % 9, task // 9 * LINE
-    start, place = tap * c * f + first, ((8 - tap) * f + first) * row
+    start, place = tap * c * f + first, (abs(last - tap) * f + first) * row
     pack_panel_transposed(w, start, f, min(LINE, f - first), c, turned, place, row)
 
 

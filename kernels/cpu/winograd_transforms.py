@@ -64,6 +64,20 @@ def input_1d(d0, d1, d2, d3, d4, d5):  # type: ignore[no-untyped-def]
 
 
 @helper
+def input_grad_1d(v0, v1, v2, v3, v4, v5):  # type: ignore[no-untyped-def]
+    """B v, the adjoint of `input_1d`: six points -> six values."""
+    sum1, sum2, difference1, difference2 = v1 + v2, v3 + v4, v1 - v2, v3 - v4
+    return (
+        v0 * 4.0,
+        scaled_plus(-4.0, difference1, scaled_plus(-2.0, difference2, v5 * 4.0)),
+        scaled_plus(-4.0, sum1, v0 * -5.0) - sum2,
+        scaled_plus(-5.0, v5, scaled_plus(2.0, difference2, difference1)),
+        v0 + sum1 + sum2,
+        v5,
+    )
+
+
+@helper
 def weight_1d(g0, g1, g2):  # type: ignore[no-untyped-def]
     """G g: three taps -> six points."""
     even, odd = (g0 + g2) * (-1.0 / 6.0), g1 * (1.0 / 6.0)
@@ -234,6 +248,49 @@ def _output_rows(m, place, plane, low, high):  # type: ignore[no-untyped-def]
 
 
 @helper
+def add_input_grad(m, place, plane, gx, start, down, right):  # type: ignore[no-untyped-def]
+    """B m B^T: 6 x 6 points -> added to a tile of 6 x 6 pixels."""
+    rows = _input_grad_rows(m, place, plane)
+    _add_six(gx, start, right, rows[0])
+    _add_six(gx, start + down, right, rows[1])
+    _add_six(gx, start + 2 * down, right, rows[2])
+    _add_six(gx, start + 3 * down, right, rows[3])
+    _add_six(gx, start + 4 * down, right, rows[4])
+    _add_six(gx, start + 5 * down, right, rows[5])
+
+
+@helper
+def add_input_grad_at_border(m, place, plane, gx, start, down, right, rows, columns, count):  # type: ignore[no-untyped-def]
+    """The same; rows and columns are pairs (first, last)."""
+    values = _input_grad_rows(m, place, plane)
+    _add_six_at_border(gx, start, right, values[0], columns, _if_inside(0, rows, count))
+    _add_six_at_border(gx, start + down, right, values[1], columns, _if_inside(1, rows, count))
+    _add_six_at_border(gx, start + 2 * down, right, values[2], columns, _if_inside(2, rows, count))
+    _add_six_at_border(gx, start + 3 * down, right, values[3], columns, _if_inside(3, rows, count))
+    _add_six_at_border(gx, start + 4 * down, right, values[4], columns, _if_inside(4, rows, count))
+    _add_six_at_border(gx, start + 5 * down, right, values[5], columns, _if_inside(5, rows, count))
+
+
+@helper
+def _input_grad_rows(m, place, plane):  # type: ignore[no-untyped-def]
+    """Six rows of six pixels."""
+    a = input_grad_1d(*_six(m, place, 6 * plane))
+    b = input_grad_1d(*_six(m, place + plane, 6 * plane))
+    c = input_grad_1d(*_six(m, place + 2 * plane, 6 * plane))
+    d = input_grad_1d(*_six(m, place + 3 * plane, 6 * plane))
+    e = input_grad_1d(*_six(m, place + 4 * plane, 6 * plane))
+    f = input_grad_1d(*_six(m, place + 5 * plane, 6 * plane))
+    return (
+        input_grad_1d(a[0], b[0], c[0], d[0], e[0], f[0]),
+        input_grad_1d(a[1], b[1], c[1], d[1], e[1], f[1]),
+        input_grad_1d(a[2], b[2], c[2], d[2], e[2], f[2]),
+        input_grad_1d(a[3], b[3], c[3], d[3], e[3], f[3]),
+        input_grad_1d(a[4], b[4], c[4], d[4], e[4], f[4]),
+        input_grad_1d(a[5], b[5], c[5], d[5], e[5], f[5]),
+    )
+
+
+@helper
 def transform_weight_grad(s, place, plane, gw, start, down, right, count):  # type: ignore[no-untyped-def]
     """G^T s G: 6 x 6 points -> the gradients of 3 x 3 taps, of their first `count` filters."""
     a = weight_grad_1d(*_six(s, place, 6 * plane))
@@ -334,6 +391,30 @@ def _store_four_at_border(a, start, stride, values, columns, count):  # type: ig
     store_first(a, start + stride, values[1], count if columns > 1 else 0)
     store_first(a, start + 2 * stride, values[2], count if columns > 2 else 0)
     store_first(a, start + 3 * stride, values[3], count if columns > 3 else 0)
+
+
+@helper
+def _add_six(a, start, stride, values):  # type: ignore[no-untyped-def]
+    v = _six(a, start, stride)
+    _store_six(
+        a, start, stride,
+        (v[0] + values[0], v[1] + values[1], v[2] + values[2], v[3] + values[3], v[4] + values[4], v[5] + values[5]),
+    )  # fmt: skip
+
+
+@helper
+def _add_six_at_border(a, start, stride, values, columns, count):  # type: ignore[no-untyped-def]
+    _add_first(a, start, values[0], _if_inside(0, columns, count))
+    _add_first(a, start + stride, values[1], _if_inside(1, columns, count))
+    _add_first(a, start + 2 * stride, values[2], _if_inside(2, columns, count))
+    _add_first(a, start + 3 * stride, values[3], _if_inside(3, columns, count))
+    _add_first(a, start + 4 * stride, values[4], _if_inside(4, columns, count))
+    _add_first(a, start + 5 * stride, values[5], _if_inside(5, columns, count))
+
+
+@helper
+def _add_first(a, index, vector, count):  # type: ignore[no-untyped-def]
+    store_first(a, index, load_first(a, index, count) + vector, count)
 
 
 @helper

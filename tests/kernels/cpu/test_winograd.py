@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("numba")
 
 from minicnn.kernels import reference
-from minicnn.kernels.cpu import winograd
+from minicnn.kernels.cpu import winograd, winograd_scatter
 
 SAME, VALID = ((1, 1), (1, 1)), ((0, 0), (0, 0))
 
@@ -62,6 +62,8 @@ def test_all_three_agree_with_the_reference(name: str, size: Any, f: int, paddin
     assert_close(y, reference.conv2d(x8, w8, b8, *rest), dtype)
     gx = winograd.winograd_input_grad(gy, w, size[1:3], padding)
     assert_close(gx, reference.conv2d_input_grad(gy8, w8, size[1:3], *rest), dtype)
+    gx = winograd_scatter.winograd_scatter_input_grad(gy, w, size[1:3], padding)
+    assert_close(gx, reference.conv2d_input_grad(gy8, w8, size[1:3], *rest), dtype)
     gw = winograd.winograd_weight_grad(x, gy, padding)
     assert_close(gw, reference.conv2d_weight_grad(x8, gy8, (3, 3), *rest), dtype)
 
@@ -80,10 +82,12 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch: Any, c: int, f: 
     x, w, b, gy = arrays((3, 17, 30, c), f, SAME, "float32")
 
     def run(threads: int) -> list[Any]:
-        monkeypatch.setattr(winograd, "get_num_threads", lambda: threads)
+        for module in (winograd, winograd_scatter):
+            monkeypatch.setattr(module, "get_num_threads", lambda: threads)
         return [
             winograd.winograd_conv2d(x, w, b, SAME, 0.0, np.inf),
             winograd.winograd_input_grad(gy, w, (17, 30), SAME),
+            winograd_scatter.winograd_scatter_input_grad(gy, w, (17, 30), SAME),
             winograd.winograd_weight_grad(x, gy, SAME),
         ]
 
@@ -115,6 +119,7 @@ def test_an_empty_batch_gives_empty_images_and_zero_gradients() -> None:
     x, w, b, gy = arrays((0, 8, 8, 16), 16, SAME, "float32")
     assert winograd.winograd_conv2d(x, w, b, SAME, -np.inf, np.inf).shape == (0, 8, 8, 16)
     assert winograd.winograd_input_grad(gy, w, (8, 8), SAME).shape == (0, 8, 8, 16)
+    assert winograd_scatter.winograd_scatter_input_grad(gy, w, (8, 8), SAME).shape == (0, 8, 8, 16)
     np.testing.assert_array_equal(winograd.winograd_weight_grad(x, gy, SAME), np.zeros((3, 3, 16, 16)))
 
 
@@ -124,6 +129,7 @@ def test_inputs_are_left_alone() -> None:
     copies = [value.copy() for value in inputs]
     winograd.winograd_conv2d(x, w, b, SAME, 0.0, np.inf)
     winograd.winograd_input_grad(gy, w, (7, 7), SAME)
+    winograd_scatter.winograd_scatter_input_grad(gy, w, (7, 7), SAME)
     winograd.winograd_weight_grad(x, gy, SAME)
     for value, copy in zip(inputs, copies, strict=True):
         np.testing.assert_array_equal(value, copy)
@@ -137,3 +143,21 @@ def test_it_is_profitable_for_many_channels_and_tiles_only(what: Any) -> None:
     assert not winograd.is_profitable(1, 4, 4, 512, 512, what)
     assert not winograd.is_profitable(64, 1, 1, 64, 64, what)
     assert not winograd.is_profitable(0, 28, 28, 128, 128, what)
+
+
+def test_tiles_of_gy_are_added_up_where_they_are_fewer_and_images_many() -> None:
+    assert winograd_scatter.scatter_is_profitable(64, (5, 5), (3, 3), 64, 64)
+    assert winograd_scatter.scatter_is_profitable(64, (13, 13), (11, 11), 32, 64)
+    assert not winograd_scatter.scatter_is_profitable(1, (13, 13), (11, 11), 32, 64)
+    assert not winograd_scatter.scatter_is_profitable(32, (28, 28), (28, 28), 128, 128)
+    assert not winograd_scatter.scatter_is_profitable(64, (13, 13), (11, 11), 3, 64)
+
+
+def test_rows_that_no_output_was_computed_from_get_no_gradient() -> None:
+    padding = ((-1, -2), (0, -5))  # a crop: the first row, the last two and the last five columns are not read
+    _, w, _, gy = arrays((2, 12, 17, 16), 16, padding, "float32")
+    gx = winograd_scatter.winograd_scatter_input_grad(gy, w, (12, 17), padding)
+    assert not gx[:, 0].any()
+    assert not gx[:, 10:].any()
+    assert not gx[:, :, 12:].any()
+    assert gx[:, 1:10, :12].all()
