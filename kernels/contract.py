@@ -269,12 +269,19 @@ class Kernels(Protocol):
         """
         ...
 
-    def dropout(self, x: Array, rate: float, seed: int, stream: int) -> Array:
+    def dropout(self, x: Array, rate: float, seed: int, stream: int) -> tuple[Array, Array]:
         """Zero each element with probability `rate` (0 <= rate < 1), scale the rest by 1 / (1 - rate).
 
+        x        any shape
+        returns  y of the same shape, and `kept` (ceil(size / 8),) uint8: bit i % 8, lowest first, of byte i // 8 is 1
+                 where element i was kept, 0 beyond the last element
+
         Element i of x in C order is dropped where word i of philox_words(seed, stream) < round(rate * 2**32).
-        The map is linear and its own adjoint: called with gy, the same seed and stream, it is its own backward.
         """
+        ...
+
+    def dropout_backward(self, gy: Array, kept: Array, rate: float) -> Array:
+        """gy / (1 - rate) where dropout kept the element, else 0: gy of any shape -> the same. Its own adjoint."""
         ...
 
     def philox_words(self, count: int, seed: int, stream: int) -> Array:

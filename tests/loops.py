@@ -333,12 +333,19 @@ def philox_words(count: int, seed: int, stream: int) -> Array:
     return np.array(words[:count], np.uint32)
 
 
-def dropout(x: Array, rate: float, seed: int, stream: int) -> Array:
-    y = np.zeros(x.shape)
-    words = philox_words(x.size, seed, stream)
-    for at, word in zip(np.ndindex(x.shape), words, strict=True):
-        y[at] = 0.0 if int(word) < round(rate * 2**32) else float(x[at]) / (1 - rate)
-    return y
+def dropout(x: Array, rate: float, seed: int, stream: int) -> tuple[Array, Array]:
+    kept = np.zeros(-(-x.size // 8), np.uint8)
+    for i, word in enumerate(philox_words(x.size, seed, stream)):
+        if int(word) >= round(rate * 2**32):
+            kept[i // 8] += 2 ** (i % 8)
+    return dropout_backward(x, kept, rate), kept
+
+
+def dropout_backward(gy: Array, kept: Array, rate: float) -> Array:
+    gx = np.zeros(gy.shape)
+    for i, at in enumerate(np.ndindex(gy.shape)):
+        gx[at] = float(gy[at]) / (1 - rate) if int(kept[i // 8]) // 2 ** (i % 8) % 2 else 0.0
+    return gx
 
 
 # ---------------------------------------------------------------------------------------------------- classification

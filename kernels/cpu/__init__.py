@@ -28,7 +28,7 @@ from minicnn.kernels.cpu.pool import (
     max_pool2d,
     scatter2d,
 )
-from minicnn.kernels.cpu.random import dropout, philox_words
+from minicnn.kernels.cpu.random import dropout, dropout_backward, philox_words
 from minicnn.kernels.cpu.softmax import log_softmax, softmax, softmax_cross_entropy, softmax_cross_entropy_backward
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "conv2d_weight_grad",
     "dense",
     "dropout",
+    "dropout_backward",
     "gather2d",
     "group_norm",
     "group_norm_backward",

@@ -19,14 +19,11 @@ from minicnn.kernels.cpu.column_sums import make_column_sums, plan, read, total,
 from minicnn.kernels.cpu.jit import helper, kernel
 from minicnn.kernels.cpu.parallel import parallel_for
 from minicnn.kernels.cpu.simd import clamp, lanes, load, load_first, store, store_first
-from minicnn.kernels.cpu.streaming import stream
+from minicnn.kernels.cpu.streaming import STREAMING_BYTES, stream
 from minicnn.kernels.cpu.vector_math import expm1_negative, select, sigmoid, splat_as, tanh, zeros_like
 
 PIECE = 1 << 15
 """Numbers of one task: less work than this is not worth a second thread."""
-
-_STREAMING_BYTES = 1 << 26
-"""Size from which on the arrays of a call together are too big for the caches, and the output is written past them."""
 
 # ---------------------------------------------------------------------------------------------------- one vector
 # Forward: x and alpha, a vector in which every lane is alpha. Backward: gy, y and alpha.
@@ -172,7 +169,7 @@ _BACKWARD_KERNELS = {name: _make_backward(name) for name in _BACKWARD}
 def activation(x: Array, name: ActivationName, alpha: float = 0.0) -> Array:
     """x of any shape -> the same shape; NaN passes through."""
     y = buffers.empty(x.shape, x.dtype)
-    _FORWARD_KERNELS[name](x.reshape(-1), y.reshape(-1), float(alpha), 2 * y.nbytes > _STREAMING_BYTES)
+    _FORWARD_KERNELS[name](x.reshape(-1), y.reshape(-1), float(alpha), 2 * y.nbytes > STREAMING_BYTES)
     return y
 
 
@@ -180,7 +177,7 @@ def activation_backward(gy: Array, y: Array, name: ActivationName, alpha: float 
     """gy and the activation's output y, of one shape -> gy times the derivative."""
     gx = buffers.empty(gy.shape, gy.dtype)
     _BACKWARD_KERNELS[name](
-        gy.reshape(-1), y.reshape(-1), gx.reshape(-1), float(alpha), 3 * gx.nbytes > _STREAMING_BYTES
+        gy.reshape(-1), y.reshape(-1), gx.reshape(-1), float(alpha), 3 * gx.nbytes > STREAMING_BYTES
     )
     return gx
 

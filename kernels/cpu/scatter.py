@@ -29,7 +29,7 @@ from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
 from minicnn.kernels.cpu.simd import address, lanes, load, load_first, store_first
 
 BLOCK_PIXELS = 1024
-"""Output pixels of a block, about: several rows, or each pixel of gx would be fetched once for every tap of a column."""
+"""Output pixels of a block, about: several rows, or each pixel of gx would be fetched once for every row of taps."""
 
 
 class Sizes(NamedTuple):

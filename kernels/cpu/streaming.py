@@ -14,6 +14,9 @@ from numba.extending import intrinsic
 
 from minicnn.kernels.cpu.simd import emit_element, emit_streaming_store
 
+STREAMING_BYTES = 1 << 26
+"""Size from which on the arrays of an elementwise call together are too big for the caches."""
+
 
 @intrinsic
 def stream(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:

@@ -33,7 +33,7 @@ from minicnn.kernels.reference.pool import (
     max_pool2d,
     scatter2d,
 )
-from minicnn.kernels.reference.random import dropout, philox_words
+from minicnn.kernels.reference.random import dropout, dropout_backward, philox_words
 from minicnn.kernels.reference.softmax import (
     log_softmax,
     softmax,
@@ -63,6 +63,7 @@ __all__ = [
     "conv2d_weight_grad",
     "dense",
     "dropout",
+    "dropout_backward",
     "gather2d",
     "group_norm",
     "group_norm_backward",

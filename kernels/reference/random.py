@@ -14,10 +14,16 @@ _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _KEY_STEPS = 0x9E3779B9, 0xBB67AE85  # the golden ratio and sqrt(3) - 1, as fractions of 2**32
 
 
-def dropout(x: Array, rate: float, seed: int, stream: int) -> Array:
-    """x of any shape -> the same shape, zero where the element's word falls below the rate."""
-    dropped = philox_words(x.size, seed, stream).reshape(x.shape) < round(rate * 2**32)
-    return np.where(dropped, 0, x * (1 / (1 - rate)))
+def dropout(x: Array, rate: float, seed: int, stream: int) -> tuple[Array, Array]:
+    """x of any shape -> y of the same shape, zero where the element's word falls below the rate, and the kept bits."""
+    kept = np.packbits(philox_words(x.size, seed, stream) >= round(rate * 2**32), bitorder="little")
+    return dropout_backward(x, kept, rate), kept
+
+
+def dropout_backward(gy: Array, kept: Array, rate: float) -> Array:
+    """gy of any shape and dropout's bits, (ceil(size / 8),) uint8 -> the same shape."""
+    mask = np.unpackbits(kept, count=gy.size, bitorder="little").reshape(gy.shape)
+    return np.where(mask, gy * (1 / (1 - rate)), 0)
 
 
 def philox_words(count: int, seed: int, stream: int) -> Array:

@@ -1,6 +1,6 @@
 """Dropout: zero some elements at random, scale the others so that the expected value stays (Srivastava et al. 2014).
 
-Which elements fall is a function of (seed, stream) alone, so backward draws the same numbers again and stores no mask.
+Which elements fall is a function of (seed, stream) alone. The way back reads it from one bit an element.
 """
 
 from __future__ import annotations
@@ -19,14 +19,28 @@ __all__ = ["dropout", "spatial_dropout2d"]
 
 
 class Dropout(Function):
-    """Multiplication by a fixed random mask: linear, and its own adjoint."""
-
     def forward(self, x: Array, rate: float, seed: int, stream: int) -> Array:
-        self.options: dict[str, Any] = {"rate": rate, "seed": seed, "stream": stream}
-        return self.kernels.dropout(x, **self.options)
+        self.rate = rate
+        y, self.kept = self.kernels.dropout(x, rate, seed, stream)
+        return y
 
     def backward(self, gy: Tensor) -> Any:
-        return Dropout.apply(as_kernel_input(gy, "dropout: gy"), **self.options)
+        return _keep(gy, self.kept, self.rate)
+
+
+class Keep(Function):
+    """Multiplication by a mask that is given: linear, and its own adjoint."""
+
+    def forward(self, gy: Array, kept: Array, rate: float) -> Array:
+        self.kept, self.rate = kept, rate
+        return self.kernels.dropout_backward(gy, kept, rate)
+
+    def backward(self, ggx: Tensor) -> Any:
+        return _keep(ggx, self.kept, self.rate)
+
+
+def _keep(gy: Tensor, kept: Array, rate: float) -> Tensor:
+    return Keep.apply(as_kernel_input(gy, "dropout: gy"), kept=kept, rate=rate)
 
 
 def dropout(x: Tensor, rate: float = 0.5, training: bool = True, seed: int | Generator | None = None) -> Tensor:

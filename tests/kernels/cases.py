@@ -55,6 +55,11 @@ def below(high: int, *shape: int) -> Spec:
     return Spec("below", shape, high)
 
 
+def packed(*shape: int) -> Spec:
+    """uint8, eight random bits each."""
+    return Spec("packed", shape)
+
+
 def draw(spec: Spec, dtype: str, rng: np.random.Generator) -> Array:
     """The array that a spec describes."""
     match spec.kind:
@@ -68,6 +73,8 @@ def draw(spec: Spec, dtype: str, rng: np.random.Generator) -> Array:
             return rng.uniform(0.1, 0.9, spec.shape).astype(dtype)
         case "below":
             return rng.integers(0, spec.high, spec.shape).astype(np.int32)
+        case "packed":
+            return rng.integers(0, 256, spec.shape).astype(np.uint8)
         case "probabilities":
             raw = rng.uniform(0.1, 1.0, spec.shape)
             raw[:, 1:2] = 0
@@ -334,6 +341,8 @@ def elementwise_cases() -> Iterator[Case]:
         yield case("activation_bias_backward", f"relu_{shape}", rows, gy=normal(*shape), y=y, name="relu")
     for shape, rate in (((3, 5, 7), 0.3), ((17,), 0.0), ((2, 11), 0.999), ((0, 3), 0.5)):
         yield case("dropout", f"{shape}_rate_{rate}", x=normal(*shape), rate=rate, seed=2**40 + 1, stream=3)
+        bits = packed(-(-int(np.prod(shape)) // 8))
+        yield case("dropout_backward", f"{shape}_rate_{rate}", gy=normal(*shape), kept=bits, rate=rate)
     for count, seed, stream in ((0, 0, 0), (1, 7, 0), (9, 2**63 + 5, 2**40 + 3), (16, 2**64 - 1, 2**64 - 1)):
         yield case("philox_words", f"{count}_seed_{seed}", count=count, seed=seed, stream=stream)
 

@@ -77,6 +77,7 @@ def test_outputs_are_new_contiguous_arrays_of_the_input_dtype(case: Case, dtype:
         "max_pool2d": [dtype, "int32"],
         "conv2d_max_pool2d": [dtype, "int32"],
         "adaptive_max_pool2d": [dtype, "int32"],
+        "dropout": [dtype, "uint8"],
         "philox_words": ["uint32"],
     }
     assert [str(v.dtype) for v in outputs] == expected.get(case.kernel, [dtype] * len(outputs))

@@ -7,8 +7,9 @@ import pytest
 
 pytest.importorskip("numba")
 
-from minicnn.kernels import reference
-from minicnn.kernels.cpu.random import PIECE, WORDS, dropout, philox_words
+from minicnn.kernels import cpu, reference
+from minicnn.kernels.cpu.random import PIECE, WORDS, dropout, dropout_backward, philox_words
+from minicnn.kernels.cpu.streaming import STREAMING_BYTES
 from tests.kernels.cpu.comparing import assert_same_bits_on_any_number_of_threads, normal
 
 SIZES = [1, 3, WORDS - 1, WORDS, WORDS + 1, 2 * PIECE + 5]
@@ -25,11 +26,24 @@ def test_words_are_those_of_the_reference(size: int, seed: int, stream: int) -> 
 @pytest.mark.parametrize("rate", [0.0, 1e-12, 0.3, 0.5, 1 - 2**-40])
 def test_dropped_elements_are_those_of_the_reference(dtype: str, size: int, rate: float) -> None:
     x = normal(size, dtype=dtype)
-    np.testing.assert_array_equal(dropout(x, rate, 2**40 + 1, 3), reference.dropout(x, rate, 2**40 + 1, 3))
+    (y, kept), (expected, bits) = (each.dropout(x, rate, 2**40 + 1, 3) for each in (cpu, reference))
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(kept, bits)
+    np.testing.assert_array_equal(dropout_backward(x, bits, rate), expected)
+
+
+def test_arrays_that_are_written_past_the_caches_hold_the_same() -> None:
+    x = normal(STREAMING_BYTES // 8 + 37)
+    (y, kept), (expected, bits) = (each.dropout(x, 0.3, 1, 2) for each in (cpu, reference))
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(kept, bits)
+    np.testing.assert_array_equal(dropout_backward(x, bits, 0.3), expected)
 
 
 def test_a_dropped_nan_is_zero() -> None:
-    y = dropout(np.full(1000, np.nan, np.float32), 0.5, 1, 2)
+    x = np.full(1000, np.nan, np.float32)
+    y, kept = dropout(x, 0.5, 1, 2)
+    np.testing.assert_array_equal(dropout_backward(x, kept, 0.5), y)
     assert 400 < np.count_nonzero(np.isnan(y)) < 600
     assert not np.isinf(y).any()
 
@@ -37,3 +51,5 @@ def test_a_dropped_nan_is_zero() -> None:
 def test_the_same_elements_are_dropped_on_any_number_of_threads() -> None:
     x = normal(5 * PIECE)
     assert_same_bits_on_any_number_of_threads(lambda: dropout(x, 0.25, 7, 9))
+    _, bits = dropout(x, 0.25, 7, 9)
+    assert_same_bits_on_any_number_of_threads(lambda: dropout_backward(x, bits, 0.25))
