@@ -342,9 +342,38 @@ def _spread_rows(task, gy, gx, geometry):  # type: ignore[no-untyped-def]
                 write(gx, target + channel, total, count)
 
 
+@helper
+def _spread_rows_apart(task, gy, gx, geometry):  # type: ignore[no-untyped-def]
+    """The same of windows that do not overlap: each output pixel is read once a row, and written to its columns."""
+    rows_of_a_task, rows, h, w, c, oh, ow, kh, kw, sh, sw, pad_top, pad_left = geometry
+    step = lanes(gy)
+    for row in range(task * rows_of_a_task, min(rows, (task + 1) * rows_of_a_task)):
+        image, line = row // h, row % h
+        i = (line + pad_top) // sh
+        high = _inside(i, kh, sh, pad_top, h)
+        end = 0  # columns up to here are written
+        if i < oh and line + pad_top < i * sh + kh:
+            for j in range(ow):
+                left, right = max(0, j * sw - pad_left), min(w, j * sw - pad_left + kw)
+                if end < left:
+                    _clear(gx, (row * w + end) * c, (row * w + left) * c)
+                end = max(end, right)
+                share = 1 / (high * max(1, right - left))
+                place = ((image * oh + i) * ow + j) * c
+                for column in range(left, right):
+                    target = (row * w + column) * c
+                    for channel in range(0, c, step):
+                        count = min(step, c - channel)
+                        write(gx, target + channel, read(gy, place + channel, count) * share, count)
+        _clear(gx, (row * w + end) * c, (row + 1) * w * c)
+
+
 @kernel
-def _avg_pool2d_backward(tasks, gy, gx, geometry):  # type: ignore[no-untyped-def]
-    parallel_for(_spread_rows, tasks, (gy, gx, geometry))
+def _avg_pool2d_backward(tasks, gy, gx, geometry, apart):  # type: ignore[no-untyped-def]
+    if apart:
+        parallel_for(_spread_rows_apart, tasks, (gy, gx, geometry))
+    else:
+        parallel_for(_spread_rows, tasks, (gy, gx, geometry))
 
 
 def avg_pool2d_backward(gy: Array, input_size: Pair, window: Pair, strides: Pair, padding: Padding2D) -> Array:
@@ -354,5 +383,6 @@ def avg_pool2d_backward(gy: Array, input_size: Pair, window: Pair, strides: Pair
     gx = buffers.empty((n, h, w, c), gy.dtype)
     rows_of_a_task = _rows_of_a_task(w * c)
     geometry = (rows_of_a_task, n * h, h, w, c, oh, ow, *window, *strides, padding[0][0], padding[1][0])
-    _avg_pool2d_backward(-(-n * h // rows_of_a_task), gy.reshape(-1), gx.reshape(-1), geometry)
+    apart = window[0] <= strides[0] and window[1] <= strides[1]
+    _avg_pool2d_backward(-(-n * h // rows_of_a_task), gy.reshape(-1), gx.reshape(-1), geometry, apart)
     return gx
