@@ -350,11 +350,11 @@ def _spread_rows_apart(task, gy, gx, geometry):  # type: ignore[no-untyped-def]
     for row in range(task * rows_of_a_task, min(rows, (task + 1) * rows_of_a_task)):
         image, line = row // h, row % h
         i = (line + pad_top) // sh
-        high = _inside(i, kh, sh, pad_top, h)
+        high = max(1, _inside(i, kh, sh, pad_top, h))
         end = 0  # columns up to here are written
-        if i < oh and line + pad_top < i * sh + kh:
+        if 0 <= i < oh and line + pad_top < i * sh + kh:
             for j in range(ow):
-                left, right = max(0, j * sw - pad_left), min(w, j * sw - pad_left + kw)
+                left, right = min(w, max(0, j * sw - pad_left)), min(w, j * sw - pad_left + kw)
                 if end < left:
                     _clear(gx, (row * w + end) * c, (row * w + left) * c)
                 end = max(end, right)
