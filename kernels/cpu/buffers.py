@@ -14,6 +14,7 @@ import math
 import mmap
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,10 @@ SMALLEST = 1 << 16
 
 _STEPS = 8
 """Sizes are rounded up to one of so many steps between a power of two and the next: at most 1/8 is wasted."""
+
+LARGEST_FIT = 1.5
+"""An array may lie in a free block so many times as large as its own would be: a network's arrays come in many sizes,
+and few of them live at once. A looser fit leaves too few blocks for the large arrays that come later."""
 
 _free: dict[int, deque[mmap.mmap]] = {}
 """Block size -> free blocks, the one that was used last at the right: its memory may still be in the cache.
@@ -89,20 +94,39 @@ def statistics() -> dict[str, int]:
 
 
 def _take(size: int) -> _Owner:
-    blocks = _free.get(size)
-    if blocks is None:
-        blocks = _free.setdefault(size, deque())
-    try:
-        block = blocks.pop()
-        _counts["reused_blocks"] += 1
-    except IndexError:
+    block = _take_free(size)
+    if block is None:
         _make_room()
+        _free.setdefault(size, deque())
         block = _allocate(size)
         _counts["allocated_blocks"] += 1
         _counts["owned_bytes"] += size
+    else:
+        _counts["reused_blocks"] += 1
     owner = np.ndarray.__new__(_Owner, (size,), np.uint8, block)
     owner.block = block
     return owner
+
+
+def _take_free(size: int) -> mmap.mmap | None:
+    """The smallest free block that fits and is not much larger, the one of its size that was used last."""
+    for fitting in _fitting(size):
+        blocks = _free.get(fitting)
+        if blocks:
+            try:
+                return blocks.pop()
+            except IndexError:  # another thread took the last one
+                continue
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _fitting(size: int) -> tuple[int, ...]:
+    """Sizes of blocks that an array may lie in, whose block would be of `size`."""
+    sizes = [size]
+    while (larger := _rounded(sizes[-1] + 1)) <= LARGEST_FIT * size:
+        sizes.append(larger)
+    return tuple(sizes)
 
 
 def _make_room() -> None:

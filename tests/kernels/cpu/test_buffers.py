@@ -65,6 +65,27 @@ def test_the_block_used_last_comes_first() -> None:
     assert address_of(buffers.empty(SHAPE, np.float32)) == place
 
 
+def test_a_smaller_array_takes_a_free_block_that_is_not_much_larger() -> None:
+    size = 1 << 20
+    large = buffers.empty((size,), np.uint8)
+    place = address_of(large)
+    del large
+    assert address_of(buffers.empty((size * 7 // 10,), np.uint8)) == place
+    assert buffers.statistics()["owned_bytes"] == size
+    kept = [buffers.empty((size // 2,), np.uint8)]
+    assert buffers.statistics()["owned_bytes"] == size + size // 2
+    kept.append(buffers.empty((size,), np.uint8))
+    assert address_of(kept[-1]) == place
+
+
+def test_the_smallest_block_that_fits_is_taken() -> None:
+    large, small = buffers.empty((1_400_000,), np.uint8), buffers.empty((1_100_000,), np.uint8)
+    place = address_of(small)
+    del small
+    del large
+    assert address_of(buffers.empty((1_000_000,), np.uint8)) == place
+
+
 def test_arrays_are_what_numpy_would_make() -> None:
     for shape in ((0,), (3, 0, 5), (), (2, 3), SHAPE, (1 << 15,)):
         for dtype in ("float32", "float64", "int32", "bool"):
