@@ -29,7 +29,7 @@ from minicnn.kernels.gpu.pool import (
     max_pool2d,
     scatter2d,
 )
-from minicnn.kernels.gpu.random import dropout, philox_words
+from minicnn.kernels.gpu.random import dropout, dropout_backward, philox_words
 from minicnn.kernels.gpu.softmax import log_softmax, softmax, softmax_cross_entropy, softmax_cross_entropy_backward
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "conv2d_weight_grad",
     "dense",
     "dropout",
+    "dropout_backward",
     "gather2d",
     "group_norm",
     "group_norm_backward",

@@ -12,20 +12,32 @@ from minicnn.kernels.gpu.runtime import cp
 
 _FILE = "random.cu"
 _WORDS = 4
-"""Words of one block of Philox, and elements that one thread takes."""
+"""Words of one block of Philox, and elements of one pack."""
 
 _MASK64 = (1 << 64) - 1
 
 
-def dropout(x: Array, rate: float, seed: int, stream: int) -> Array:
-    """x of any shape -> the same shape, zero where the element's word falls below the rate."""
-    y = cp.empty(x.shape, x.dtype)
+def dropout(x: Array, rate: float, seed: int, stream: int) -> tuple[Array, Array]:
+    """x of any shape -> y of the same shape, zero where the element's word falls below the rate, and the kept bits."""
+    y, kept = cp.empty(x.shape, x.dtype), cp.empty(-(-x.size // 8), np.uint8)
     kernel = module(_FILE, x.dtype).kernel("dropout_words")
-    aligned = all(array.data.ptr % (_WORDS * x.itemsize) == 0 for array in (x, y))
     threshold, scale = round(rate * 2**32), 1 / (1 - rate)
     place = seed & _MASK64, stream & _MASK64, live_stream_offset()
-    kernel(blocks_for(-(-x.size // _WORDS)), THREADS, x, y, x.size, aligned, threshold, scale, *place)
-    return y
+    kernel(blocks_for(kept.size), THREADS, x, y, kept, x.size, _are_packs(x, y), threshold, scale, *place)
+    return y, kept
+
+
+def dropout_backward(gy: Array, kept: Array, rate: float) -> Array:
+    """gy of any shape and dropout's bits, (ceil(size / 8),) uint8 -> the same shape."""
+    gx = cp.empty(gy.shape, gy.dtype)
+    kernel = module(_FILE, gy.dtype).kernel("dropout_backward")
+    kernel(blocks_for(-(-gy.size // _WORDS)), THREADS, gy, kept, gx, gy.size, _are_packs(gy, gx), 1 / (1 - rate))
+    return gx
+
+
+def _are_packs(*arrays: Array) -> bool:
+    """Whether four elements at a time may be read and written."""
+    return all(array.data.ptr % (_WORDS * array.itemsize) == 0 for array in arrays)
 
 
 def philox_words(count: int, seed: int, stream: int) -> Array:
