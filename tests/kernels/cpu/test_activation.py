@@ -93,6 +93,6 @@ def test_sums_are_the_same_bits_on_any_number_of_threads() -> None:
 def test_it_makes_no_difference_whether_outputs_are_written_past_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     x, gy = normal(20003), normal(20003, seed=1)
     y, gx = activation(x, "relu"), activation_backward(gy, x, "relu")
-    monkeypatch.setattr(import_module("minicnn.kernels.cpu.activation"), "_STREAMING_BYTES", 1)
+    monkeypatch.setattr(import_module("minicnn.kernels.cpu.activation"), "STREAMING_BYTES", 1)
     np.testing.assert_array_equal(activation(x, "relu"), y)
     np.testing.assert_array_equal(activation_backward(gy, x, "relu"), gx)
