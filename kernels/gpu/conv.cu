@@ -19,20 +19,6 @@
 #include "conv_geometry.cuh"
 #include "conv_patches.cuh"
 
-// The input gradient's axis for the pixels `phase`, phase + stride, ...; output pixel o under tap t has read the pixel
-// o * stride - before + t * dilation. So a tap counts where phase + before - t * dilation divides by the stride: that
-// is every (stride / gcd(stride, dilation))th, if any.
-__device__ __forceinline__ Axis gradient_axis(int size, int source, int taps, int stride, int before, int dilation,
-                                              int phase) {
-    int every = 1;
-    while (every * dilation % stride != 0) ++every;
-    int first = 0;
-    while (first < every && (phase + before - first * dilation) % stride != 0) ++first;
-    const int count = first < every && first < taps ? (taps - first + every - 1) / every : 0;
-    return {(size - phase + stride - 1) / stride, source, 1, (phase + before - first * dilation) / stride,
-            -(every * dilation / stride), count, first, every};
-}
-
 // The matrix B of the input gradient: depth = (tap, filter), column = an input channel. w (KH, KW, C/G, F) is read
 // along its filters, and turned on the way to shared memory. A thread has one column.
 template <class T, int WIDTH>

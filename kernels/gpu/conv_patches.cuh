@@ -1,31 +1,8 @@
 // The patches under a tile of pixels, read straight from the image: the left matrix of a convolution as an implicit
 // matrix product, which is never written out.
 #pragma once
+#include "conv_axes.cuh"
 #include "conv_tile.cuh"
-
-// A pixel of the result, as a thread has it; beyond the last one, none.
-struct Pixel {
-    int image, row, column;
-    bool exists;
-};
-
-// Pixel number `index` of (images, rows, columns).
-__device__ __forceinline__ Pixel pixel_at(int index, int images, int rows, int columns) {
-    const int line = index / columns, image = line / rows;
-    return {image, line - image * rows, index - line * columns, image < images};
-}
-
-// One axis of a gather: result pixel i reads, under tap t, source pixel i * stride + start + t * step.
-struct Axis {
-    int size;    // pixels of the result
-    int source;  // pixels of what is read
-    int stride, start, step, taps;
-    int first_tap, tap_stride;  // tap t is row first_tap + t * tap_stride of the kernel
-};
-
-__device__ __forceinline__ Axis forward_axis(int size, int source, int taps, int stride, int before, int dilation) {
-    return {size, source, stride, -before, dilation, taps, 0, 1};
-}
 
 // How far memory is left behind, in numbers, at the end of a tap's channels: to the next tap of the row, and, on top of
 // that, to the next row of taps. Known before the walk, so that it is but an addition.
