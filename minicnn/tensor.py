@@ -180,7 +180,14 @@ class Tensor(ArrayHolder):
             return as_host(self.data)  # type: ignore[no-any-return]
         view = self.data.view()
         view.flags.writeable = view.flags.writeable and not self._requires_grad
+        if view.flags.writeable:
+            self._version[1:] = [1]
         return view
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether an array over its memory that can be written to was given out: edits through it are not counted."""
+        return len(self._version) > 1
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -188,6 +195,7 @@ class Tensor(ArrayHolder):
     def __dlpack__(self, **options: Any) -> Any:
         if self._requires_grad:
             raise BufferError("a tensor that requires a gradient cannot be exported: pass t.detach()")
+        self._version[1:] = [1]
         return self.data.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:

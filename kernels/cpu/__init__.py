@@ -4,9 +4,9 @@
 """
 
 from minicnn.kernels.cpu.activation import activation, activation_backward, activation_bias_backward, bias_grad
-from minicnn.kernels.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
-from minicnn.kernels.cpu.conv_pool import conv2d_max_pool2d
-from minicnn.kernels.cpu.dense import dense, matmul
+from minicnn.kernels.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad, prepare_conv2d, prepared_under
+from minicnn.kernels.cpu.conv_pool import conv2d_max_pool2d, prepare_conv2d_max_pool2d
+from minicnn.kernels.cpu.dense import dense, matmul, prepare_dense
 from minicnn.kernels.cpu.group_norm import group_norm, group_norm_backward
 from minicnn.kernels.cpu.im2col import col2im, im2col
 from minicnn.kernels.cpu.local_response import local_response_norm, local_response_norm_backward
@@ -65,6 +65,10 @@ __all__ = [
     "max_pool2d",
     "nadam_step",
     "philox_words",
+    "prepare_conv2d",
+    "prepare_conv2d_max_pool2d",
+    "prepare_dense",
+    "prepared_under",
     "rmsprop_step",
     "scatter2d",
     "sgd_step",

@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 import mmap
 from collections import deque
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,12 @@ def empty(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
         return np.empty(shape, dtype)
     owner = _take(_rounded(size))
     return np.ndarray(shape, dtype, owner)
+
+
+def allocator(size: int, dtype: Any) -> Callable[[], np.ndarray[Any, Any]]:
+    """A function that makes `empty((size,), dtype)`, for who needs the same size many times."""
+    dtype = np.dtype(dtype)
+    return partial(np.empty if size * dtype.itemsize < SMALLEST else empty, (size,), dtype)
 
 
 def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:

@@ -17,7 +17,9 @@ Convolution followed by max pooling is in conv_pool.py.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -25,19 +27,23 @@ from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
 from minicnn.kernels.cpu import settings
 from minicnn.kernels.cpu.activation import activation_in_place
 from minicnn.kernels.cpu.depthwise import depthwise_conv2d, depthwise_input_grad, depthwise_weight_grad
-from minicnn.kernels.cpu.direct import direct_conv2d, direct_input_grad
-from minicnn.kernels.cpu.gemm import multiply
+from minicnn.kernels.cpu.direct import direct_conv2d, direct_input_grad, prepare_direct
+from minicnn.kernels.cpu.gemm import multiply, prepare_product
 from minicnn.kernels.cpu.microkernel import panel_columns
+from minicnn.kernels.cpu.parallel import get_num_threads
 from minicnn.kernels.cpu.scatter import scatter_input_grad
 from minicnn.kernels.cpu.tiny_conv import is_tiny, tiny_conv2d, tiny_input_grad, tiny_weight_grad
 from minicnn.kernels.cpu.weight_grad import direct_weight_grad
 from minicnn.kernels.cpu.winograd import (
     is_profitable,
+    prepare_winograd,
     winograd_conv2d,
     winograd_input_grad,
     winograd_weight_grad,
 )
 from minicnn.kernels.cpu.winograd_scatter import scatter_is_profitable, winograd_scatter_input_grad
+
+Shape: TypeAlias = tuple[int, int, int, int]
 
 CLAMPS: dict[str | None, tuple[float, float]] = {
     None: (-np.inf, np.inf),
@@ -70,13 +76,70 @@ def conv2d(
         y = multiply(x.reshape(-1, c), w.reshape(c, f), bias=b, activation=clamp).reshape(*x.shape[:3], f)
     elif _is_depthwise(w, groups):
         y = depthwise_conv2d(x, w, b, strides, padding, dilation, low, high)
-    elif is_direct(x, w, strides, padding, dilation, groups):
+    elif is_direct(x.shape, w, strides, padding, dilation, groups):
         y = direct_conv2d(x, w, b, strides, padding, dilation, groups, low, high)
     else:
         y = winograd_conv2d(x, w, b, padding, low, high)
     if activation is not None and activation not in CLAMPS:
         activation_in_place(y, activation)
     return y
+
+
+def prepare_conv2d(
+    x_shape: Shape,
+    w: Array,
+    b: Array | None,
+    strides: Pair,
+    padding: Padding2D,
+    dilation: Pair,
+    groups: int,
+    activation: EpilogueName | None,
+    layouts: dict[Any, Array],
+) -> Callable[[Array], Array]:
+    """conv2d(x, w, b, ...) as a function of x alone, to be called many times without packing w anew.
+
+    x_shape: of every x. layouts: what w was packed or transformed to, for other shapes too: calls with the same w share
+    this dict, which is empty at first. The function is out of date once w is written to, or what `prepared_under` tells
+    has changed; b is read in each call. The numbers are those of conv2d to the bit, unless Winograd's algorithm pays
+    only now that w need not be transformed.
+    """
+    geometry = strides, padding, dilation, groups
+    low, high = CLAMPS.get(activation, CLAMPS[None])
+    if _is_product(w.shape[:2], strides, padding, groups):
+        c, f = w.shape[2:]
+        shape = (*x_shape[:3], f)
+        clamp = activation if activation in CLAMPS else None
+        product = prepare_product(math.prod(x_shape[:3]), w.reshape(c, f), b, clamp)
+
+        def linear(x: Array) -> Array:
+            return product(x).reshape(shape)
+
+    elif _is_depthwise(w, groups):
+
+        def linear(x: Array) -> Array:
+            return depthwise_conv2d(x, w, b, strides, padding, dilation, low, high)
+
+    elif is_direct(x_shape, w, *geometry, prepared=True):
+        linear = prepare_direct(x_shape, w, b, *geometry, low, high, layouts)
+    else:
+        linear = prepare_winograd(x_shape, w, b, padding, low, high, layouts)
+    return linear if activation in CLAMPS else _then(linear, activation)
+
+
+def prepared_under() -> tuple[bool, int]:
+    """The settings that functions made by prepare_conv2d and its like were made for: Winograd or not, threads."""
+    return settings.winograd, get_num_threads()
+
+
+def _then(linear: Callable[[Array], Array], activation: EpilogueName) -> Callable[[Array], Array]:
+    """`linear`, and the activation of its result."""
+
+    def run(x: Array) -> Array:
+        y = linear(x)
+        activation_in_place(y, activation)
+        return y
+
+    return run
 
 
 def conv2d_input_grad(
@@ -119,13 +182,16 @@ def conv2d_weight_grad(
     return direct_weight_grad(x, gy, kernel_size, strides, padding, dilation, groups)
 
 
-def is_direct(x: Array, w: Array, strides: Pair, padding: Padding2D, dilation: Pair, groups: int) -> bool:
-    """Whether conv2d computes this convolution directly."""
+def is_direct(
+    x_shape: Shape, w: Array, strides: Pair, padding: Padding2D, dilation: Pair, groups: int, prepared: bool = False
+) -> bool:
+    """Whether conv2d, or what prepare_conv2d makes of it, computes this convolution directly."""
     if _is_product(w.shape[:2], strides, padding, groups) or _is_depthwise(w, groups):
         return False
+    what: Literal["forward", "prepared"] = "prepared" if prepared else "forward"
     return not (
-        _can_be_winograd(w.shape[:2], strides, dilation, groups, x.dtype)
-        and is_profitable(x.shape[0], *_output_size(x, w, padding), x.shape[3], w.shape[3], "forward")
+        _can_be_winograd(w.shape[:2], strides, dilation, groups, w.dtype)
+        and is_profitable(x_shape[0], *_output_size(x_shape, w, padding), x_shape[3], w.shape[3], what)
     )
 
 
@@ -151,6 +217,6 @@ def _can_be_winograd(kernel_size: Pair, strides: Pair, dilation: Pair, groups: i
     )
 
 
-def _output_size(x: Array, w: Array, padding: Padding2D) -> Pair:
+def _output_size(x_shape: Shape, w: Array, padding: Padding2D) -> Pair:
     """OH and OW of a convolution with strides and dilation 1."""
-    return x.shape[1] + sum(padding[0]) - w.shape[0] + 1, x.shape[2] + sum(padding[1]) - w.shape[1] + 1
+    return x_shape[1] + sum(padding[0]) - w.shape[0] + 1, x_shape[2] + sum(padding[1]) - w.shape[1] + 1

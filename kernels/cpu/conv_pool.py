@@ -9,14 +9,17 @@ after the other.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
 from minicnn.kernels.cpu import buffers
 from minicnn.kernels.cpu.activation import activation_in_place
-from minicnn.kernels.cpu.conv import CLAMPS, conv2d, is_direct
+from minicnn.kernels.cpu.conv import CLAMPS, Shape, conv2d, is_direct, prepare_conv2d
 from minicnn.kernels.cpu.gather import (
     Plan,
     block_input,
@@ -32,7 +35,7 @@ from minicnn.kernels.cpu.gather import (
 )
 from minicnn.kernels.cpu.jit import helper
 from minicnn.kernels.cpu.microkernel import matrix_kernel, panel_columns
-from minicnn.kernels.cpu.panels import Packing, forward_packing, pack
+from minicnn.kernels.cpu.panels import Packing, forward_packing, kept_panels, pack
 from minicnn.kernels.cpu.parallel import get_num_threads, parallel_for
 from minicnn.kernels.cpu.pool import max_of_window, max_pool2d
 
@@ -52,10 +55,57 @@ def conv2d_max_pool2d(
 ) -> tuple[Array, Array]:
     """x (N, H, W, C), w (KH, KW, C/G, F), b (F,) or None -> y and where (int32), both (N, PH, PW, F)."""
     tiled = window == pool_strides and pool_padding == ((0, 0), (0, 0))
-    if not (tiled and is_direct(x, w, strides, padding, dilation, groups)):
+    if not (tiled and is_direct(x.shape, w, strides, padding, dilation, groups)):
         y = conv2d(x, w, b, strides, padding, dilation, groups, activation)
         return max_pool2d(y, window, pool_strides, pool_padding)
     return _conv_pool(x, w, b, (strides, padding, dilation), groups, activation, window)
+
+
+def prepare_conv2d_max_pool2d(
+    x_shape: Shape,
+    w: Array,
+    b: Array | None,
+    strides: Pair,
+    padding: Padding2D,
+    dilation: Pair,
+    groups: int,
+    activation: EpilogueName | None,
+    window: Pair,
+    pool_strides: Pair,
+    pool_padding: Padding2D,
+    layouts: dict[Any, Array],
+) -> Callable[[Array], Array]:
+    """y of conv2d_max_pool2d(x, w, b, ...) as a function of x alone; see conv.prepare_conv2d."""
+    geometry = strides, padding, dilation
+    tiled = window == pool_strides and pool_padding == ((0, 0), (0, 0))
+    if not (tiled and is_direct(x_shape, w, *geometry, groups, prepared=True)):
+        convolve = prepare_conv2d(x_shape, w, b, *geometry, groups, activation, layouts)
+        return lambda x: max_pool2d(convolve(x), window, pool_strides, pool_padding)[0]
+
+    dtype, f = w.dtype, w.shape[3]
+    size, packing, plan = _plan(x_shape, w.shape, *geometry, groups, window, dtype.char)
+    shape = x_shape[0], *size, f
+    if not math.prod(shape):
+        return lambda x: buffers.empty(shape, dtype)
+    panels = kept_panels(packing, w, groups, layouts)
+    bias = zeros(f, dtype.char) if b is None else b
+    tasks = min(get_num_threads(), plan.blocks)
+    within = limits(*CLAMPS.get(activation, CLAMPS[None]), dtype.char)
+    new_out, new_where = (buffers.allocator(math.prod(shape), kind) for kind in (dtype, np.int32))
+    new_scratch = buffers.allocator(tasks * plan.scratch, dtype)
+    new_sums = buffers.allocator(tasks * plan.row_offsets.size * f, dtype)
+
+    def run(x: Array) -> Array:
+        y = new_out()
+        _pooled_gather(
+            tasks, x.reshape(-1), panels, bias, y, new_where(), new_scratch(), new_sums(), *window, plan.numbers,
+            plan.row_offsets, plan.out_offsets, plan.term_offsets, within,
+        )  # fmt: skip
+        if activation is not None and activation not in CLAMPS:
+            activation_in_place(y, activation)
+        return y.reshape(shape)
+
+    return run
 
 
 def _conv_pool(

@@ -7,6 +7,7 @@ applied by the micro-kernel, while a tile of sums is still in registers; sigmoid
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,6 +24,22 @@ def dense(x: Array, w: Array, b: Array | None, activation: EpilogueName | None =
         activation_in_place(y, activation)
         return y
     return gemm.multiply(x, w, bias=b, activation=activation)
+
+
+def prepare_dense(
+    x_shape: tuple[int, int], w: Array, b: Array | None, activation: EpilogueName | None = None
+) -> Callable[[Array], Array]:
+    """dense(x, w, b, activation) as a function of x alone; see conv.prepare_conv2d. Nothing of w is copied."""
+    if activation == "sigmoid" or activation == "tanh":
+        product = gemm.prepare_product(x_shape[0], w, b)
+
+        def run(x: Array) -> Array:
+            y = product(x)
+            activation_in_place(y, activation)
+            return y
+
+        return run
+    return gemm.prepare_product(x_shape[0], w, b, activation)
 
 
 def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:

@@ -6,8 +6,10 @@ All that depends on shapes alone is worked out once and looked up after that: a 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,10 +23,11 @@ from minicnn.kernels.cpu.gather import (
     input_grad_phases,
     limits,
     plan_gather,
+    prepare_block_gather,
     zeros,
 )
 from minicnn.kernels.cpu.microkernel import panel_columns
-from minicnn.kernels.cpu.panels import Packing, forward_packing, input_grad_packing, pack
+from minicnn.kernels.cpu.panels import Packing, forward_packing, input_grad_packing, kept_panels, pack
 from minicnn.kernels.cpu.small_maps import TapPlan, plan_taps, tap_gather, wastes_products
 
 Shape: TypeAlias = tuple[int, int, int, int]
@@ -53,7 +56,7 @@ def direct_conv2d(
     y = buffers.empty((x.shape[0], *size, w.shape[3]), x.dtype)
     if y.size:
         bias = zeros(w.shape[3], x.dtype.char) if b is None else b
-        _run(planned, x, w, bias, y, limits(low, high, x.dtype.char), groups)
+        _run(planned, x, pack(planned.packing, w), bias, y, limits(low, high, x.dtype.char), groups)
     return y
 
 
@@ -68,13 +71,36 @@ def direct_input_grad(
         for row, column in planned.zero_phases:
             gx[:, row :: strides[0], column :: strides[1]] = 0
         for gather in planned.gathers:
-            _run(gather, gy, w, zeros(gx.shape[3], char), gx, limits(-np.inf, np.inf, char), groups)
+            panels, bias = pack(gather.packing, w), zeros(gx.shape[3], char)
+            _run(gather, gy, panels, bias, gx, limits(-np.inf, np.inf, char), groups)
     return gx
 
 
-def _run(gather: Gather, x: Array, w: Array, bias: Array, out: Array, limits: Array, groups: int) -> None:
+def prepare_direct(
+    x_shape: Shape, w: Array, b: Array | None, strides: Pair, padding: Padding2D, dilation: Pair, groups: int,
+    low: float, high: float, layouts: dict[Any, Array],
+) -> Callable[[Array], Array]:  # fmt: skip
+    """direct_conv2d as a function of x alone; see conv.prepare_conv2d."""
+    char = w.dtype.char
+    size, planned = _plan_conv2d(x_shape, w.shape, strides, padding, dilation, groups, char)
+    shape = (x_shape[0], *size, w.shape[3])
+    panels = kept_panels(planned.packing, w, groups, layouts)
+    bias, within = zeros(w.shape[3], char) if b is None else b, limits(low, high, char)
+    if not math.prod(shape):
+        return lambda x: buffers.empty(shape, w.dtype)
+    if isinstance(planned.way, Plan):
+        return prepare_block_gather(planned.way, panels, bias, shape, within)
+
+    def run(x: Array) -> Array:
+        y = buffers.empty(shape, w.dtype)
+        _run(planned, x, panels, bias, y, within, groups)
+        return y
+
+    return run
+
+
+def _run(gather: Gather, x: Array, panels: Array, bias: Array, out: Array, limits: Array, groups: int) -> None:
     """Write the gather's sums to their places in `out`."""
-    panels = pack(gather.packing, w)
     if isinstance(gather.way, TapPlan):
         tap_gather(gather.way, x, panels, bias, out, limits, groups, gather.packing.panel)
     else:

@@ -16,6 +16,8 @@ caches.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -342,6 +344,28 @@ def block_gather(plan: Plan, x: Array, panels: Array, bias: Array, out: Array, l
         tasks, x.reshape(-1), panels, bias, out.reshape(-1), scratch, plan.numbers, plan.row_offsets, plan.out_offsets,
         plan.term_offsets, limits,
     )  # fmt: skip
+
+
+def prepare_block_gather(
+    plan: Plan, panels: Array, bias: Array, out_shape: tuple[int, ...], limits: Array
+) -> Callable[[Array], Array]:
+    """`block_gather` into a new array of that shape, as a function of x alone."""
+    tasks, dtype = min(get_num_threads(), plan.blocks), panels.dtype
+    new_out, new_scratch = (
+        buffers.allocator(math.prod(out_shape), dtype),
+        buffers.allocator(tasks * plan.scratch, dtype),
+    )
+    numbers, row_offsets, out_offsets, term_offsets = plan[:4]
+
+    def run(x: Array) -> Array:
+        out = new_out()
+        _gather(
+            tasks, x.reshape(-1), panels, bias, out, new_scratch(), numbers, row_offsets, out_offsets, term_offsets,
+            limits,
+        )  # fmt: skip
+        return out.reshape(out_shape)
+
+    return run
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,8 @@ loops: a call of the rest takes longer than that.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,6 +144,25 @@ def multiply(
     bias = _NO_BIAS[dtype] if bias is None else bias
     _multiply(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1), scratch, tables, tasks, job, low, high)
     return out
+
+
+def prepare_product(m: int, b: Array, bias: Array | None = None, activation: Any = None) -> Callable[[Array], Array]:
+    """`multiply(a, b, bias=bias, activation=activation)` as a function of a (M, K) alone."""
+    k, n = b.shape
+    dtype = b.dtype.type
+    if m == 0 or n == 0 or k == 0:
+        return partial(multiply, b=b, bias=bias, activation=activation)
+    low, high = _LIMITS[dtype, activation]
+    job, tables, tasks, size = plan(m, n, k, False, False, b.itemsize)
+    flat, bias = b.reshape(-1), _NO_BIAS[dtype] if bias is None else bias
+    new_out, new_scratch = buffers.allocator(m * n, dtype), buffers.allocator(size, dtype)
+
+    def run(a: Array) -> Array:
+        out = new_out()
+        _multiply(a.reshape(-1), flat, bias, out, new_scratch(), tables, tasks, job, low, high)
+        return out.reshape(m, n)
+
+    return run
 
 
 def multiply_batch(

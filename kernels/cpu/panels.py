@@ -63,6 +63,14 @@ def pack(packing: Packing, w: Array) -> Array:
     return target
 
 
+def kept_panels(packing: Packing, w: Array, groups: int, layouts: dict[Any, Array]) -> Array:
+    """The panels of a forward convolution by w, from `layouts` where they are there, else put there."""
+    key = "panels", groups
+    if key not in layouts:
+        layouts[key] = pack(packing, w)
+    return layouts[key]
+
+
 def forward_packing(w_shape: tuple[int, int, int, int], groups: int, panel: int) -> Packing:
     """For a convolution: w (KH, KW, C/G, F) -> [G][panels][KH, KW, C/G][panel columns]."""
     kh, kw, c, f = w_shape

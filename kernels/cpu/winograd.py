@@ -34,8 +34,9 @@ the tiles that read it may be NaN.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -74,6 +75,27 @@ def winograd_conv2d(x: Array, w: Array, b: Array | None, padding: Padding2D, low
     bias = _zeros(w.shape[3], x.dtype.char) if b is None else b
     _convolve_into(y, x, u, bias, top, left, low, high)
     return y
+
+
+def prepare_winograd(
+    x_shape: tuple[int, int, int, int], w: Array, b: Array | None, padding: Padding2D, low: float, high: float,
+    layouts: dict[Any, Array],
+) -> Callable[[Array], Array]:  # fmt: skip
+    """winograd_conv2d as a function of x alone; see conv.prepare_conv2d. U takes four times the room of w."""
+    n, h, width, _ = x_shape
+    (top, bottom), (left, right) = padding
+    if "winograd" not in layouts:
+        layouts["winograd"] = transform_weights(w, rotated=False)
+    u = layouts["winograd"]
+    shape = n, h + top + bottom - 2, width + left + right - 2, w.shape[3]
+    bias = _zeros(w.shape[3], w.dtype.char) if b is None else b
+
+    def run(x: Array) -> Array:
+        y = buffers.empty(shape, w.dtype)
+        _convolve_into(y, x, u, bias, top, left, low, high)
+        return y
+
+    return run
 
 
 def winograd_input_grad(gy: Array, w: Array, input_size: Pair, padding: Padding2D) -> Array:
@@ -125,18 +147,18 @@ def winograd_weight_grad(x: Array, gy: Array, padding: Padding2D) -> Array:
 
 
 def is_profitable(
-    n: int, h_out: int, w_out: int, c: int, f: int, what: Literal["forward", "input_grad", "weight_grad"]
+    n: int, h_out: int, w_out: int, c: int, f: int, what: Literal["forward", "prepared", "input_grad", "weight_grad"]
 ) -> bool:
     """Whether Winograd's algorithm pays, which is less exact: whether it saves about a quarter of the time or more.
 
     The convolution reads c channels and writes n images of h_out x w_out pixels and f channels; for "input_grad" these
     are gy's channels, and size and channels of gx. Work is counted in multiplications, as measured on a Zen 5: those of
-    a tile's transforms cost about 500 a channel, those of U 300 a channel and filter (600 with turning w) and two to
-    three times as many where it leaves the caches, of S 400.
+    a tile's transforms cost about 500 a channel, those of U 300 a channel and filter (600 with turning w; reading it,
+    where it is "prepared", as much) and two to three times as many where it leaves the caches, of S 400.
     """
-    once = {"forward": 300, "input_grad": 600, "weight_grad": 400}[what]
+    once = {"forward": 300, "prepared": 300, "input_grad": 600, "weight_grad": 400}[what]
     if c * f > CACHED_FILTERS:
-        once = {"forward": 800, "input_grad": 1500, "weight_grad": 400}[what]
+        once = {"forward": 800, "prepared": 300, "input_grad": 1500, "weight_grad": 400}[what]
     tiles = n * -(-h_out // TILE) * -(-w_out // TILE)
     work = tiles * (POINTS * c * f + 500 * (c + f)) + once * c * f
     return min(c, f) >= 16 and c * f <= LARGEST_FILTERS and 9 * n * h_out * w_out * c * f > 1.3 * work

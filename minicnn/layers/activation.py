@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from minicnn import activations
@@ -14,6 +15,7 @@ from minicnn.layers.arguments import get_activation, serialize_activation
 from minicnn.layers.base import Layer
 from minicnn.layers.images import known_size
 from minicnn.layers.input_spec import InputSpec
+from minicnn.layers.prepared import Preparation, Prepared
 from minicnn.layers.symbolic import Shape
 from minicnn.layers.weights import WeightOptions
 from minicnn.tensor import Tensor
@@ -32,6 +34,11 @@ class _Elementwise(Layer):
         return type(self) is kind and self.activity_regularizer is None and self.built
 
 
+def _prepare_activation(preparation: Preparation, name: EpilogueName | None) -> Prepared | None:
+    """An activation that kernels know by name."""
+    return None if name is None else Prepared(partial(preparation.kernels.activation, name=name))
+
+
 class Activation(_Elementwise):
     """Any activation, by name or function: `Activation("relu")`. As keras.layers.Activation."""
 
@@ -44,6 +51,9 @@ class Activation(_Elementwise):
 
     def as_epilogue(self) -> EpilogueName | None:
         return activations.epilogue_name(self.activation) if self._is_only(Activation) else None
+
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        return _prepare_activation(preparation, self.as_epilogue())
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "activation": serialize_activation(self.activation)}
@@ -68,6 +78,9 @@ class ReLU(_Elementwise):
     def as_epilogue(self) -> EpilogueName | None:
         plain = self.max_value is None and not self.negative_slope and not self.threshold
         return "relu" if plain and self._is_only(ReLU) else None
+
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        return _prepare_activation(preparation, self.as_epilogue())
 
     def get_config(self) -> dict[str, Any]:
         return {

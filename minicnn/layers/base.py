@@ -20,6 +20,7 @@ from minicnn.kernels.contract import EpilogueName
 from minicnn.layers.holder import WeightHolder
 from minicnn.layers.input_spec import InputSpec
 from minicnn.layers.parameter import Parameter, unique_name
+from minicnn.layers.prepared import Preparation, Prepared
 from minicnn.layers.shapes import map_shapes, shape_of
 from minicnn.layers.structure import Contents, contents_of, structure
 from minicnn.layers.symbolic import Node, Shape, SymbolicTensor, flatten, map_structure
@@ -35,6 +36,11 @@ class _Call(threading.local):
 
 
 _call = _Call()
+
+
+def is_training() -> bool:
+    """Whether the layer call under way is for training."""
+    return bool(_call.training)
 
 
 _UNTRACKED = frozenset({"_layers", "_weights", "_compiled_trainable", "_contents"})
@@ -186,6 +192,8 @@ class Layer(WeightHolder):
                     self._track(leaf)
         elif name != "_contents":
             structure.changed()
+        if type(self).prepare_call is not Layer.prepare_call and name != "_contents":
+            structure.options += 1
         object.__setattr__(self, name, value)
 
     def _track(self, value: Any) -> None:
@@ -301,6 +309,12 @@ class Layer(WeightHolder):
         if activation is None or self.activity_regularizer is not None or self.dtype != following.dtype:
             return None
         return self.call_with_epilogue(activation)
+
+    # A call at inference as a plain function of arrays, worked out once: see prepared.py.
+
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        """What `call` does at inference to an array of preparation.shape; None where it has to be called."""
+        return None
 
     def _call_symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = map_shapes(lambda shape: SymbolicTensor(shape, self.dtype), self._output_shape(args))

@@ -13,12 +13,15 @@ from typing import Any, ClassVar
 from minicnn import activations
 from minicnn import functional as F
 from minicnn.functional.arguments import check_choice, check_integer
-from minicnn.functional.geometry import pair, transposed_size, window_reach
-from minicnn.kernels.contract import EpilogueName, Pair
+from minicnn.functional.geometry import output_size, pair, resolve_padding, transposed_size, window_reach
+from minicnn.functional.pool import pooling_geometry
+from minicnn.kernels.contract import EpilogueName, Padding2D, Pair
 from minicnn.layers.arguments import activate, get_activation, serialize_activation
 from minicnn.layers.base import Layer
 from minicnn.layers.images import ImageLayer, Size, windows_size
+from minicnn.layers.parameter import Parameter
 from minicnn.layers.pooling import MaxPooling2D
+from minicnn.layers.prepared import Preparation, Prepared, arrays_of, lie_ready
 from minicnn.layers.symbolic import Shape
 from minicnn.layers.weights import WeightOptions
 from minicnn.tensor import Tensor
@@ -65,6 +68,26 @@ class _Convolution(ImageLayer, WeightOptions):
 
     def _call_with_epilogue(self, inputs: Tensor, activation: EpilogueName) -> Tensor:
         return self._restored(self.convolve(self._channels_last(inputs), activation))
+
+    def _geometry_for(self, shape: tuple[int, ...], kernel: Tensor, groups: int) -> tuple[Pair, Padding2D, Pair, int]:
+        """Strides, padding, dilation and groups for images of a shape, as kernels take them."""
+        padding = resolve_padding(self.padding, shape[1:3], kernel.shape[:2], self.strides, self.dilation_rate)
+        return self.strides, padding, self.dilation_rate, groups
+
+    def _prepare(self, preparation: Preparation, kernel: Parameter, groups: int) -> Prepared | None:
+        """A convolution, its kernel (KH, KW, ...) read as (KH, KW, C / groups, F), with an activation behind it."""
+        if self.data_format != "channels_last" or not lie_ready(kernel, self.bias):
+            return None
+        following, own = preparation.following, activations.epilogue_name(self.activation)
+        fused = following is not None and self.fused_with(following) is not None
+        w, b = arrays_of(kernel, self.bias)
+        run = preparation.kernels.prepare_conv2d(
+            preparation.shape, w.reshape(*w.shape[:2], preparation.shape[3] // groups, -1), b,
+            *self._geometry_for(preparation.shape, kernel, groups),
+            following.as_epilogue() if fused else own, preparation.layouts_of(kernel),
+        )  # fmt: skip
+        rest = None if own is not None or self.activation is activations.linear else self.activation
+        return Prepared(run, rest, fused)
 
     def _make_bias(self, filters: int) -> None:
         self.bias = self._make_weight("bias", (filters,)) if self.use_bias else None
@@ -160,6 +183,25 @@ class Conv2D(_Convolution):
         )  # fmt: skip
         return self._restored(y)
 
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        following = preparation.following
+        if type(self) is Conv2D and type(following) is MaxPooling2D and self.fused_with(following) is not None:
+            return self._prepare_with_pooling(preparation, following)
+        return self._prepare(preparation, self.kernel, self.groups) if type(self) is Conv2D else None
+
+    def _prepare_with_pooling(self, preparation: Preparation, pooling: MaxPooling2D) -> Prepared | None:
+        if self.data_format != "channels_last" or not lie_ready(self.kernel, self.bias):
+            return None
+        geometry = self._geometry_for(preparation.shape, self.kernel, self.groups)
+        size = output_size(preparation.shape[1:3], self.kernel_size, *geometry[:3])
+        run = preparation.kernels.prepare_conv2d_max_pool2d(
+            preparation.shape, *arrays_of(self.kernel, self.bias), *geometry,
+            activations.epilogue_name(self.activation),
+            *pooling_geometry(size, pooling.pool_size, pooling.strides, pooling.padding, False, pooling.name),
+            preparation.layouts_of(self.kernel),
+        )  # fmt: skip
+        return Prepared(run, with_following=True)
+
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
         return (n, *self._output_size(size), self.filters)
 
@@ -213,6 +255,11 @@ class DepthwiseConv2D(_Convolution):
         return F.depthwise_conv2d(
             images, self.kernel, self.bias, self.strides, self.padding, self.dilation_rate, activation
         )
+
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        if type(self) is not DepthwiseConv2D:
+            return None
+        return self._prepare(preparation, self.kernel, preparation.shape[3])
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
         return (n, *self._output_size(size), None if channels is None else channels * self.depth_multiplier)

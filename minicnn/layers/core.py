@@ -21,6 +21,7 @@ from minicnn.layers.base import Layer
 from minicnn.layers.images import known_size
 from minicnn.layers.inference import infer_shape
 from minicnn.layers.input_spec import InputSpec
+from minicnn.layers.prepared import Preparation, Prepared, arrays_of, lie_ready
 from minicnn.layers.shapes import is_shape, map_shapes
 from minicnn.layers.symbolic import Shape, SymbolicTensor, flatten
 from minicnn.layers.weights import WeightOptions
@@ -74,6 +75,16 @@ class Dense(WeightOptions):
         if self.activation is not activations.linear or type(self) is not Dense:
             return None
         return partial(self._product, activation=activation)
+
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        if type(self) is not Dense or len(preparation.shape) != 2 or not lie_ready(self.kernel, self.bias):
+            return None
+        following, own = preparation.following, activations.epilogue_name(self.activation)
+        fused = following is not None and self.fused_with(following) is not None
+        epilogue = following.as_epilogue() if fused else own
+        run = preparation.kernels.prepare_dense(preparation.shape, *arrays_of(self.kernel, self.bias), epilogue)
+        rest = None if own is not None or self.activation is activations.linear else self.activation
+        return Prepared(run, rest, fused)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal
 from minicnn import functional as F
 from minicnn import initializers
 from minicnn.functional.arguments import check_number, check_positive, is_integer
-from minicnn.kernels.contract import EpilogueName
+from minicnn.kernels.contract import Array, EpilogueName
 from minicnn.layers.images import known_size
 from minicnn.layers.input_spec import InputSpec
+from minicnn.layers.prepared import Preparation, Prepared, arrays_of, lie_ready
 from minicnn.layers.symbolic import Shape
 from minicnn.layers.weights import WeightOptions
 from minicnn.tensor import Tensor
@@ -140,6 +141,20 @@ class BatchNormalization(_Normalization):
         if activation != "relu" or type(self) is not BatchNormalization:
             return None
         return partial(self._normalize, activation=activation)
+
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        weights = self.gamma, self.beta, self.moving_mean, self.moving_variance
+        whole = self.scale and self.center and self.axis in (-1, len(preparation.shape) - 1)
+        if type(self) is not BatchNormalization or not whole or not lie_ready(*weights):
+            return None
+        fused = preparation.following is not None and self.fused_with(preparation.following) is not None
+        normalize, arrays = preparation.kernels.batch_norm_inference, arrays_of(*weights)
+        epsilon, activation = self.epsilon, "relu" if fused else None
+
+        def run(x: Array) -> Array:
+            return normalize(x, *arrays, epsilon, activation)
+
+        return Prepared(run, with_following=fused)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -53,6 +53,12 @@ class Parameter(Tensor):
         self._trainable = value
         structure.changed()  # the order of a layer's weights depends on it
 
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The same memory as a NumPy array, read-only: `assign` overwrites a parameter."""
+        view = self.data.view()
+        view.flags.writeable = False
+        return view
+
     def assign(self, value: Any) -> None:
         """Overwrite the values; the shape must be the same.
 

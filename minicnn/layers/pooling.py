@@ -10,8 +10,10 @@ from typing import Any
 from minicnn import functional as F
 from minicnn.functional.arguments import check_choice
 from minicnn.functional.geometry import pair
-from minicnn.kernels.contract import Pair
+from minicnn.functional.pool import pooling_geometry
+from minicnn.kernels.contract import Padding2D, Pair
 from minicnn.layers.images import ImageLayer, Size, windows_size
+from minicnn.layers.prepared import Preparation, Prepared
 from minicnn.layers.symbolic import Shape
 from minicnn.tensor import Tensor
 
@@ -34,6 +36,10 @@ class _Pooling(ImageLayer):
         self.padding = str(padding).lower()
         check_choice(self.padding, ("valid", "same"), f"{self.name}: padding")
 
+    def _geometry_for(self, shape: tuple[int, ...]) -> tuple[Pair, Pair, Padding2D]:
+        """Window, strides and padding over images of a shape, as kernels take them."""
+        return pooling_geometry(shape[1:3], self.pool_size, self.strides, self.padding, False, self.name)
+
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
         return (n, *windows_size(size, self.pool_size, self.strides, self.padding, caller=self.name), channels)
 
@@ -55,6 +61,12 @@ class MaxPooling2D(_Pooling):
     def call_images(self, images: Tensor) -> Tensor:
         return F.max_pool2d(images, self.pool_size, self.strides, self.padding)
 
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        if type(self) is not MaxPooling2D or self.data_format != "channels_last":
+            return None
+        pool, geometry = preparation.kernels.max_pool2d, self._geometry_for(preparation.shape)
+        return Prepared(lambda x: pool(x, *geometry)[0])
+
 
 class AveragePooling2D(_Pooling):
     """Mean of each window: (N, H, W, C) -> (N, OH, OW, C). As keras.layers.AveragePooling2D.
@@ -64,6 +76,12 @@ class AveragePooling2D(_Pooling):
 
     def call_images(self, images: Tensor) -> Tensor:
         return F.avg_pool2d(images, self.pool_size, self.strides, self.padding)
+
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        if type(self) is not AveragePooling2D or self.data_format != "channels_last":
+            return None
+        pool, geometry = preparation.kernels.avg_pool2d, self._geometry_for(preparation.shape)
+        return Prepared(lambda x: pool(x, *geometry))
 
 
 class _GlobalPooling(ImageLayer):

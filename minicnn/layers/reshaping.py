@@ -17,6 +17,7 @@ from minicnn.kernels.contract import Padding2D, Pair
 from minicnn.layers.base import Layer
 from minicnn.layers.images import ImageLayer, Size
 from minicnn.layers.input_spec import InputSpec
+from minicnn.layers.prepared import Preparation, Prepared
 from minicnn.layers.symbolic import Shape
 from minicnn.tensor import Tensor
 
@@ -37,6 +38,12 @@ class Flatten(Layer):
         if self.data_format == "channels_first" and inputs.ndim > 1:
             inputs = inputs.permute(0, *range(2, inputs.ndim), 1)
         return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
+
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        if type(self) is not Flatten or self.data_format != "channels_last":
+            return None
+        rows = preparation.shape[0], math.prod(preparation.shape[1:])
+        return Prepared(lambda x: x.reshape(rows))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], _product(input_shape[1:]))

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 
 
 class Structure:
-    """`version` grows whenever any layer gets or loses a layer or a weight, or a weight's `trainable` is set."""
+    """`version` grows whenever any layer gets or loses a layer or a weight, or a weight's `trainable` is set; `options`
+    whenever an attribute is set of a layer that can be prepared (see prepared.py)."""
 
     version = 0
+    options = 0
 
     def changed(self) -> None:
         """What was gathered so far is out of date."""

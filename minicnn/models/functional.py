@@ -26,6 +26,7 @@ class Graph:
 
     nodes: calls of layers, each after those it reads from; input layers among them.
     layers: each layer once, in Keras' order (by depth, inputs first), which is the order of the model's weights.
+    steps: the nodes that compute, as `run` goes through them.
 
     Raises TypeError where inputs or outputs are not symbolic, ValueError where an output does not depend on the inputs
     alone, or where two layers share a name.
@@ -42,13 +43,13 @@ class Graph:
         parents_first, walk = _collect(inputs, outputs)
         self.nodes = sorted(parents_first, key=lambda node: node.order)
         self.layers = _by_depth(parents_first, walk)
-        self._steps = _steps(self.nodes, flatten(outputs))
+        self.steps = _steps(self.nodes, flatten(outputs))
         _check_names(self.layers)
 
     def run(self, inputs: Nest) -> Nest:
         """Outputs for inputs of the same nest: tensors, or symbolic tensors (which adds nodes to the layers)."""
         values = dict(zip(map(id, flatten(self.inputs)), flatten(inputs), strict=True))
-        _run(self._steps, values)
+        _run(self.steps, values)
         return map_structure(lambda symbol: values[id(symbol)], self.outputs)
 
     def output_shapes(self, input_shapes: Nest) -> Nest:
@@ -101,8 +102,8 @@ class Graph:
         return node.layer.name, self.nodes_of(node.layer).index(node), tensor.index
 
 
-class _Step(NamedTuple):
-    """One call of a layer, as `_run` makes it."""
+class Step(NamedTuple):
+    """One call of a layer, as `run` makes it."""
 
     node: Node
     plain: bool  # one symbolic tensor in, one out, and no further arguments
@@ -110,7 +111,7 @@ class _Step(NamedTuple):
     unneeded: list[int]  # ids of the symbols that nobody reads after this step: their memory can go
 
 
-def _steps(nodes: Sequence[Node], outputs: Sequence[SymbolicTensor]) -> list[_Step]:
+def _steps(nodes: Sequence[Node], outputs: Sequence[SymbolicTensor]) -> list[Step]:
     readers: dict[int, list[Node]] = {id(tensor): [] for tensor in outputs}
     for node in nodes:
         for tensor in node.inputs:
@@ -124,7 +125,7 @@ def _steps(nodes: Sequence[Node], outputs: Sequence[SymbolicTensor]) -> list[_St
         if _is_plain(node) and id(node.outputs) not in kept and len(readers.get(id(node.outputs), ())) == 1:
             (only,) = readers[id(node.outputs)]
             reader = only if _is_plain(only) else None
-        steps.append(_Step(node, _is_plain(node), reader, unneeded))
+        steps.append(Step(node, _is_plain(node), reader, unneeded))
     return steps
 
 
@@ -133,20 +134,14 @@ def _is_plain(node: Node) -> bool:
     return alone and not node.kwargs and isinstance(node.outputs, SymbolicTensor)
 
 
-def _run(steps: Sequence[_Step], values: dict[int, Any]) -> None:
+def _run(steps: Sequence[Step], values: dict[int, Any]) -> None:
     """Call the layers in order; `values` holds the tensor for each symbol's id, and forgets those no longer needed."""
-
-    def value_of(leaf: Any) -> Any:
-        return values[id(leaf)] if isinstance(leaf, SymbolicTensor) else leaf
-
     for node, plain, reader, unneeded in steps:
         layer = node.layer
         if id(node) in values:  # its output is there already: computed together with its input
             values[id(node.outputs)] = values.pop(id(node))
         elif not plain:
-            results = layer(*map_structure(value_of, node.args), **map_structure(value_of, node.kwargs))
-            for symbol, result in zip(flatten(node.outputs), flatten(results), strict=True):
-                values[id(symbol)] = result
+            call_layer(node, values)
         else:
             x = values[id(node.args[0])]
             fused = None if reader is None or isinstance(x, SymbolicTensor) else layer.fused_with(reader.layer)
@@ -158,6 +153,17 @@ def _run(steps: Sequence[_Step], values: dict[int, Any]) -> None:
             del x
         for key in unneeded:
             del values[key]
+
+
+def call_layer(node: Node, values: dict[int, Any]) -> None:
+    """Call a layer that may read and make nests of tensors: from `values` to `values`."""
+
+    def value_of(leaf: Any) -> Any:
+        return values[id(leaf)] if isinstance(leaf, SymbolicTensor) else leaf
+
+    results = node.layer(*map_structure(value_of, node.args), **map_structure(value_of, node.kwargs))
+    for symbol, result in zip(flatten(node.outputs), flatten(results), strict=True):
+        values[id(symbol)] = result
 
 
 # --------------------------------------------------------------------------------------------------- fitting inputs

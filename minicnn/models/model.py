@@ -12,6 +12,7 @@ from minicnn.layers.parameter import unique_name
 from minicnn.layers.symbolic import SymbolicTensor, flatten
 from minicnn.models.functional import Graph, Nest
 from minicnn.models.graph_config import graph_config, graph_from_config
+from minicnn.models.inference import Plans
 from minicnn.models.summary import print_summary
 from minicnn.models.training import Trainer
 from minicnn.modes import no_grad
@@ -57,6 +58,7 @@ class Model(Trainer, Layer):
             name = unique_name("functional")
         super().__init__(name=name, trainable=trainable, **kwargs)
         self._graph: Graph | None = None
+        self._plans = Plans()
         self._init_training()
         if inputs is not None:
             self._graph = Graph(inputs, outputs)
@@ -74,7 +76,7 @@ class Model(Trainer, Layer):
             raise TypeError(
                 f"{type(self).__name__} must define call(self, inputs), or be made as Model(inputs, outputs)."
             )
-        return self._graph.run(self._graph.fit_inputs(inputs))
+        return self._plans.run(self._graph, self._graph.fit_inputs(inputs))
 
     def build(self, input_shape: Any) -> None:
         """Make all weights for inputs of this shape, the batch first: a trial run on zeros.

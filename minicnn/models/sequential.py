@@ -116,7 +116,9 @@ class Sequential(Model):
     # ------------------------------------------------------------------------------------------------- computing
 
     def call(self, inputs: Nest) -> Nest:
-        x = fit_input(self._tips[0], inputs) if self._tips else inputs
+        if len(self._tips) > 1:
+            return self._plans.run(self._known_graph(), fit_input(self._tips[0], inputs))
+        x = inputs
         layers = self.layers
         position = 0
         while position < len(layers):

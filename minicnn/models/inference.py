@@ -1,0 +1,207 @@
+"""Inference plans: what a model does to inputs of one shape, as a short list of functions of arrays.
+
+Called layer by layer, a small network spends most of its time on what does not depend on the picture: checks, tensors
+that nobody keeps, weights packed for the kernels once more. So where nothing is recorded and nobody trains, a model
+that sees a shape for the second time makes a plan: layers that can be prepared (layers/prepared.py) become functions,
+others are called as ever. The plan is used until one of these changes:
+
+- a weight: another array, or an edit that its version counts (an optimizer's step, `assign`, `set_weights`, loading,
+  any operation in place). A weight whose memory was given out to be written to (`t.detach().numpy()`) is not planned
+  with. The one way past all this is to write to `t.data` itself, which the engine never sees: use `assign`, or predict
+  within `detect_anomaly`, where nothing is kept;
+- an option of a layer, the layers of a model, the backend, the threads, `config.winograd`.
+
+Memory: a model keeps plans for MOST_SHAPES shapes. They share what kernels made of a weight, which is at most one copy
+of it in panels and one transformed by Winograd's algorithm, four times as large. All goes with the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from minicnn.backend import current_backend
+from minicnn.kernels.contract import Array
+from minicnn.layers.base import Layer, is_training
+from minicnn.layers.prepared import Preparation, Prepared
+from minicnn.layers.structure import structure
+from minicnn.layers.symbolic import Node, flatten, map_structure
+from minicnn.models.functional import Graph, Step, call_layer
+from minicnn.modes import mode
+from minicnn.tensor import Tensor
+
+Nest: TypeAlias = Any
+"""A tensor, or lists, tuples and dicts of them."""
+
+MOST_SHAPES = 8
+"""For so many input shapes a model keeps plans; for more, those that were made first go."""
+
+
+class _Layout(NamedTuple):
+    """What kernels made of a weight, and the weight as it was then."""
+
+    array: Array
+    version: int
+    made: dict[Any, Array]
+
+
+class Plans:
+    """The plans of one model. Copies and pickled ones are empty."""
+
+    def __init__(self) -> None:
+        self._plans: dict[tuple[tuple[int, ...], str], Plan | None] = {}  # None for shapes seen once
+        self._layouts: dict[int, _Layout] = {}
+        self._structure = structure.version
+
+    def __reduce__(self) -> Any:
+        return Plans, ()
+
+    def run(self, graph: Graph, x: Nest) -> Nest:
+        """graph.run(x), by a plan where there may be one."""
+        kernels = current_backend().kernels
+        recorded = mode.grad_enabled or mode.detect_anomaly or is_training()
+        if recorded or not isinstance(x, Tensor) or not hasattr(kernels, "prepared_under"):
+            return graph.run(x)
+        if self._structure != structure.version:  # weights may be gone for good
+            self._plans.clear()
+            self._layouts.clear()
+            self._structure = structure.version
+        key = x.data.shape, x.data.dtype.char
+        state = graph, kernels, kernels.prepared_under(), structure.version, structure.options
+        plan = self._plans.get(key)
+        if plan is None or plan.state != state or not plan.is_valid():
+            if key not in self._plans:
+                for oldest in list(self._plans)[: len(self._plans) + 1 - MOST_SHAPES]:
+                    self._plans.pop(oldest, None)
+                self._plans[key] = None
+                return graph.run(x)
+            plan = self._plans[key] = Plan(graph, x, state, self._layouts_of)
+        try:
+            return plan.run(x)
+        except OtherShape:
+            return graph.run(x)
+
+    def _layouts_of(self, weight: Tensor) -> dict[Any, Array]:
+        layout = self._layouts.get(id(weight))
+        if layout is None or layout.array is not weight.data or layout.version != weight._version[0]:
+            layout = self._layouts[id(weight)] = _Layout(weight.data, weight._version[0], {})
+        return layout.made
+
+
+class OtherShape(Exception):
+    """A layer that was called gave an output of another shape than when the plan was made."""
+
+
+class _Task(NamedTuple):
+    """One step of a plan: prepared layers, one after the other, then one that is called; or any call of a layer."""
+
+    source: int  # ids of the symbols that stand for what is read and made
+    goal: int
+    shape: tuple[int, ...]  # of what is read, and its dtype
+    dtype: np.dtype[Any]
+    chain: list[Callable[[Array], Array]]
+    rest: Callable[[Tensor], Tensor] | None
+    node: Node | None  # of a layer that reads or makes several tensors
+    unneeded: list[int]
+
+    def perform(self, values: dict[int, Any]) -> None:
+        source, goal, shape, dtype, chain, rest, node, unneeded = self
+        if node is not None:
+            call_layer(node, values)
+        else:
+            x = values[source]
+            if chain:
+                array = x.data
+                if array.shape != shape or array.dtype != dtype:
+                    raise OtherShape
+                if not array.flags.carray:
+                    array = array.copy()
+                for function in chain:
+                    array = function(array)
+                x = Tensor._wrap(array)
+            values[goal] = x if rest is None else rest(x)
+        for key in unneeded:
+            values.pop(key, None)
+
+
+class Plan:
+    """What to do to inputs of the shape of `x`, as long as `state` and the weights are the same."""
+
+    def __init__(
+        self, graph: Graph, x: Tensor, state: tuple[Any, ...], layouts_of: Callable[[Tensor], dict[Any, Array]]
+    ) -> None:
+        self.state = state
+        self._outputs, self._input = graph.outputs, id(flatten(graph.inputs)[0])
+        self._tasks: list[_Task] = []
+        self._watched: list[tuple[Tensor, Array, list[int]]] = []  # weights, and what they were
+        self._layouts_of, self._kernels = layouts_of, current_backend().kernels
+        values: dict[int, Any] = {self._input: x}
+        done: set[int] = set()
+        for step in graph.steps:  # computes as well, since later layers are prepared for what earlier ones put out
+            if id(step.node) not in done:
+                task, reader = self._plan_step(step, values)
+                if reader is not None:
+                    done.add(id(reader))
+                task.perform(values)
+                self._add(task)
+
+    def is_valid(self) -> bool:
+        """Whether all weights are what they were."""
+        for weight, array, version in self._watched:
+            if weight.data is not array or weight._version != version:
+                return False
+        return True
+
+    def run(self, x: Tensor) -> Nest:
+        """Outputs for an input of the shape that the plan is for. Raises OtherShape where it cannot tell."""
+        values: dict[int, Any] = {self._input: x}
+        for task in self._tasks:
+            task.perform(values)
+        return map_structure(lambda symbol: values[id(symbol)], self._outputs)
+
+    def _plan_step(self, step: Step, values: dict[int, Any]) -> tuple[_Task, Node | None]:
+        """The task for a call of a layer, and the following call if that is part of it."""
+        node, layer, reader = step.node, step.node.layer, step.reader
+        if not step.plain:
+            return _Task(0, 0, (), np.dtype(bool), [], None, node, step.unneeded), None
+        source, x = id(node.args[0]), values[id(node.args[0])].data
+        following = reader.layer if reader is not None and _is_ordinary(reader.layer) else None
+        prepared = self._prepare(layer, x, following)
+        if prepared is not None:
+            with_following, chain, rest = prepared.with_following, [prepared.run], prepared.rest
+        else:
+            fused = None if following is None else layer.fused_with(following)
+            with_following, chain = fused is not None, []
+            rest = layer if fused is None else lambda tensor: layer._run(fused, (tensor,), {})
+        goal = reader if with_following else node
+        task = _Task(source, id(goal.outputs), x.shape, x.dtype, chain, rest, None, step.unneeded)
+        return task, reader if with_following else None
+
+    def _prepare(self, layer: Layer, x: Array, following: Layer | None) -> Prepared | None:
+        if not _is_ordinary(layer) or layer.dtype != x.dtype.name or layer.activity_regularizer is not None:
+            return None
+        if layer.input_spec is not None and not layer.input_spec.fits(x.shape):
+            return None
+        before = [(weight, weight.data, list(weight._version)) for weight in layer._weights]
+        prepared = layer.prepare_call(Preparation(x.shape, self._kernels, following, self._layouts_of))
+        if prepared is not None:
+            self._watched += before
+        return prepared
+
+    def _add(self, task: _Task) -> None:
+        """Append a task, or its functions to those of the task before, whose output nobody else reads."""
+        if self._tasks and task.chain:
+            last = self._tasks[-1]
+            if last.chain and last.rest is None and last.goal == task.source and task.source in task.unneeded:
+                unneeded = [key for key in last.unneeded + task.unneeded if key != task.source]
+                chain = last.chain + task.chain
+                self._tasks[-1] = last._replace(goal=task.goal, chain=chain, rest=task.rest, unneeded=unneeded)
+                return
+        self._tasks.append(task)
+
+
+def _is_ordinary(layer: Layer) -> bool:
+    """Whether the layer does what its class says."""
+    return "call" not in vars(layer)
