@@ -109,7 +109,7 @@ def prepare_conv2d(
         c, f = w.shape[2:]
         shape = (*x_shape[:3], f)
         clamp = activation if activation in CLAMPS else None
-        product = prepare_product(math.prod(x_shape[:3]), w.reshape(c, f), b, clamp)
+        product = prepare_product(math.prod(x_shape[:3]), w.reshape(c, f), b, clamp, layouts)
 
         def linear(x: Array) -> Array:
             return product(x).reshape(shape)

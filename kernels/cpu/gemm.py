@@ -27,8 +27,9 @@ import numpy as np
 from minicnn.kernels.contract import Array
 from minicnn.kernels.cpu import buffers, host
 from minicnn.kernels.cpu.jit import helper, kernel
-from minicnn.kernels.cpu.microkernel import VECTORS, Product, matrix_kernel, multiply_panel
+from minicnn.kernels.cpu.microkernel import VECTORS, Product, matrix_kernel, multiply_panel, panel_columns
 from minicnn.kernels.cpu.packing import pack_panel, pack_panel_transposed
+from minicnn.kernels.cpu.panels import forward_packing, kept_panels
 from minicnn.kernels.cpu.parallel import parallel_for
 from minicnn.kernels.cpu.simd import address, clamp, fma, lanes, load_first, splat, store_first
 from minicnn.kernels.cpu.vector_math import zeros_like
@@ -46,6 +47,9 @@ TINY = 1 << 11
 """Up to so many products, plain loops."""
 
 
+IN_PLACE, PACKED = 1, 2
+
+
 class Job(NamedTuple):
     """The numbers of a product, and how it is cut into slices * row_parts * panel_parts tasks."""
 
@@ -59,7 +63,7 @@ class Job(NamedTuple):
     panel_parts: int
     slices: int
     copy_a: int  # 0, or how far apart terms lie in the copy of a transposed block of a
-    in_place: int  # read b where it lies
+    in_place: int  # read b where it lies: IN_PLACE as a matrix, PACKED as panels
     scratch: int  # numbers of scratch memory that a task needs
 
 
@@ -146,15 +150,25 @@ def multiply(
     return out
 
 
-def prepare_product(m: int, b: Array, bias: Array | None = None, activation: Any = None) -> Callable[[Array], Array]:
-    """`multiply(a, b, bias=bias, activation=activation)` as a function of a (M, K) alone."""
+def prepare_product(
+    m: int, b: Array, bias: Array | None = None, activation: Any = None, layouts: dict[Any, Array] | None = None
+) -> Callable[[Array], Array]:
+    """`multiply(a, b, bias=bias, activation=activation)` as a function of a (M, K) alone.
+
+    layouts: see conv.prepare_conv2d; without, b is not packed ahead, which matters little where M is large.
+    """
     k, n = b.shape
     dtype = b.dtype.type
     if m == 0 or n == 0 or k == 0:
         return partial(multiply, b=b, bias=bias, activation=activation)
     low, high = _LIMITS[dtype, activation]
     job, tables, tasks, size = plan(m, n, k, False, False, b.itemsize)
-    flat, bias = b.reshape(-1), _NO_BIAS[dtype] if bias is None else bias
+    flat = b.reshape(-1)
+    if layouts is not None and m > FEW_ROWS:
+        flat = kept_panels(forward_packing((1, 1, k, n), 1, panel_columns(dtype)), b, 1, layouts)
+        job = job.copy()
+        job[Job._fields.index("in_place")] = PACKED
+    bias = _NO_BIAS[dtype] if bias is None else bias
     new_out, new_scratch = buffers.allocator(m * n, dtype), buffers.allocator(size, dtype)
 
     def run(a: Array) -> Array:
@@ -291,7 +305,9 @@ def _multiply_part(task, a, b, bias, out, scratch, tables, job, low, high):  # t
             for panel in range(first_panel, last_panel):
                 column = panel * width
                 columns = min(width, job.n - column)
-                if job.in_place and columns % step == 0:
+                if job.in_place == PACKED:
+                    w, w_stride = address(b, (panel * job.k + term) * width), width
+                elif job.in_place and columns % step == 0:
                     w, w_stride = address(b, term * job.n + column), job.n
                 else:
                     w, w_stride = address(scratch, packed_b), width

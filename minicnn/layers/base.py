@@ -310,6 +310,10 @@ class Layer(WeightHolder):
             return None
         return self.call_with_epilogue(activation)
 
+    def fused_activation(self, following: Layer | None) -> EpilogueName | None:
+        """The activation that the following layer is, where the two are one operation."""
+        return None if following is None or self.fused_with(following) is None else following.as_epilogue()
+
     # A call at inference as a plain function of arrays, worked out once: see prepared.py.
 
     def prepare_call(self, preparation: Preparation) -> Prepared | None:

@@ -78,16 +78,14 @@ class _Convolution(ImageLayer, WeightOptions):
         """A convolution, its kernel (KH, KW, ...) read as (KH, KW, C / groups, F), with an activation behind it."""
         if self.data_format != "channels_last" or not lie_ready(kernel, self.bias):
             return None
-        following, own = preparation.following, activations.epilogue_name(self.activation)
-        fused = following is not None and self.fused_with(following) is not None
-        w, b = arrays_of(kernel, self.bias)
+        w, b = kernel.data, None if self.bias is None else self.bias.data
+        fused, own = self.fused_activation(preparation.following), activations.epilogue_name(self.activation)
         run = preparation.kernels.prepare_conv2d(
             preparation.shape, w.reshape(*w.shape[:2], preparation.shape[3] // groups, -1), b,
-            *self._geometry_for(preparation.shape, kernel, groups),
-            following.as_epilogue() if fused else own, preparation.layouts_of(kernel),
+            *self._geometry_for(preparation.shape, kernel, groups), fused or own, preparation.layouts_of(kernel),
         )  # fmt: skip
         rest = None if own is not None or self.activation is activations.linear else self.activation
-        return Prepared(run, rest, fused)
+        return Prepared(run, rest, fused is not None)
 
     def _make_bias(self, filters: int) -> None:
         self.bias = self._make_weight("bias", (filters,)) if self.use_bias else None

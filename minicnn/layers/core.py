@@ -79,12 +79,11 @@ class Dense(WeightOptions):
     def prepare_call(self, preparation: Preparation) -> Prepared | None:
         if type(self) is not Dense or len(preparation.shape) != 2 or not lie_ready(self.kernel, self.bias):
             return None
-        following, own = preparation.following, activations.epilogue_name(self.activation)
-        fused = following is not None and self.fused_with(following) is not None
-        epilogue = following.as_epilogue() if fused else own
-        run = preparation.kernels.prepare_dense(preparation.shape, *arrays_of(self.kernel, self.bias), epilogue)
+        fused, own = self.fused_activation(preparation.following), activations.epilogue_name(self.activation)
+        arrays = arrays_of(self.kernel, self.bias)
+        run = preparation.kernels.prepare_dense(preparation.shape, *arrays, fused or own)
         rest = None if own is not None or self.activation is activations.linear else self.activation
-        return Prepared(run, rest, fused)
+        return Prepared(run, rest, fused is not None)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)

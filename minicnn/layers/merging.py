@@ -11,6 +11,7 @@ import numpy as np
 from minicnn import functional as F
 from minicnn.functional.arguments import is_integer
 from minicnn.layers.base import Layer
+from minicnn.layers.prepared import Preparation, Prepared
 from minicnn.layers.shapes import is_shape
 from minicnn.layers.symbolic import Shape
 from minicnn.tensor import Tensor
@@ -60,6 +61,10 @@ class Add(_Merge):
 
     def merge(self, tensors: Sequence[Tensor]) -> Tensor:
         return reduce(F.add, tensors)
+
+    def prepare_call(self, preparation: Preparation) -> Prepared | None:
+        two_alike = len(preparation.shapes) == 2 and preparation.shapes[0] == preparation.shapes[1]
+        return Prepared(np.add) if type(self) is Add and two_alike else None
 
 
 class Subtract(_Merge):

@@ -147,14 +147,14 @@ class BatchNormalization(_Normalization):
         whole = self.scale and self.center and self.axis in (-1, len(preparation.shape) - 1)
         if type(self) is not BatchNormalization or not whole or not lie_ready(*weights):
             return None
-        fused = preparation.following is not None and self.fused_with(preparation.following) is not None
+        activation = self.fused_activation(preparation.following)
         normalize, arrays = preparation.kernels.batch_norm_inference, arrays_of(*weights)
-        epsilon, activation = self.epsilon, "relu" if fused else None
+        epsilon = self.epsilon
 
         def run(x: Array) -> Array:
             return normalize(x, *arrays, epsilon, activation)
 
-        return Prepared(run, with_following=fused)
+        return Prepared(run, with_following=activation is not None)
 
     def get_config(self) -> dict[str, Any]:
         return {

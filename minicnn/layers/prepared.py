@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Prepared(NamedTuple):
     """A call at inference."""
 
-    run: Callable[[Array], Array]
-    """From the input to the output, C-contiguous both; out of date once a weight of the layer has changed."""
+    run: Callable[..., Array]
+    """From the input (or several) to the output, all C-contiguous; out of date once a weight has changed."""
     rest: Callable[[Tensor], Tensor] | None = None
     """What is to be done to the output after that: an activation that kernels do not apply in passing."""
     with_following: bool = False
@@ -31,10 +31,15 @@ class Prepared(NamedTuple):
 class Preparation(NamedTuple):
     """What a call is prepared for."""
 
-    shape: tuple[int, ...]  # of the input
+    shapes: list[tuple[int, ...]]  # of the inputs
     kernels: Any  # of a backend that can prepare: `contract.Preparing`
     following: Layer | None  # the layer that alone reads the output
     layouts_of: Callable[[Tensor], dict[Any, Array]]  # what kernels made of a weight
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the one input of most layers."""
+        return self.shapes[0]
 
 
 def lie_ready(*weights: Tensor | None) -> bool:

@@ -108,7 +108,7 @@ class Step(NamedTuple):
     node: Node
     plain: bool  # one symbolic tensor in, one out, and no further arguments
     reader: Node | None  # the plain node that alone reads the output of this plain one
-    unneeded: list[int]  # ids of the symbols that nobody reads after this step: their memory can go
+    unneeded: list[SymbolicTensor]  # what nobody reads after this step: its memory can go
 
 
 def _steps(nodes: Sequence[Node], outputs: Sequence[SymbolicTensor]) -> list[Step]:
@@ -151,8 +151,8 @@ def _run(steps: Sequence[Step], values: dict[int, Any]) -> None:
                 values[id(node.outputs)] = None  # read by nobody else
                 values[id(reader)] = layer._run(fused, (x,), {})
             del x
-        for key in unneeded:
-            del values[key]
+        for symbol in unneeded:
+            del values[id(symbol)]
 
 
 def call_layer(node: Node, values: dict[int, Any]) -> None:
@@ -274,17 +274,17 @@ def _by_depth(nodes: Sequence[Node], walk: Sequence[Layer]) -> list[Layer]:
     return sorted(walk, key=lambda layer: -depth_of_layer[id(layer)])
 
 
-def _last_readers(nodes: Sequence[Node], outputs: Sequence[SymbolicTensor]) -> list[list[int]]:
+def _last_readers(nodes: Sequence[Node], outputs: Sequence[SymbolicTensor]) -> list[list[SymbolicTensor]]:
     """For each node, the tensors that nobody reads after it: their memory can go."""
     kept = {id(tensor) for tensor in outputs}
-    last: dict[int, int] = {}
+    last: dict[int, tuple[int, SymbolicTensor]] = {}
     for position, node in enumerate(nodes):
         for tensor in [*node.inputs, *flatten(node.outputs)]:
-            last[id(tensor)] = position
-    unneeded: list[list[int]] = [[] for _ in nodes]
-    for key, position in last.items():
-        if key not in kept:
-            unneeded[position].append(key)
+            last[id(tensor)] = position, tensor
+    unneeded: list[list[SymbolicTensor]] = [[] for _ in nodes]
+    for position, tensor in last.values():
+        if id(tensor) not in kept:
+            unneeded[position].append(tensor)
     return unneeded
 
 

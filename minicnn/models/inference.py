@@ -27,7 +27,7 @@ from minicnn.kernels.contract import Array
 from minicnn.layers.base import Layer, is_training
 from minicnn.layers.prepared import Preparation, Prepared
 from minicnn.layers.structure import structure
-from minicnn.layers.symbolic import Node, flatten, map_structure
+from minicnn.layers.symbolic import Node, SymbolicTensor, flatten, map_structure
 from minicnn.models.functional import Graph, Step, call_layer
 from minicnn.modes import mode
 from minicnn.tensor import Tensor
@@ -77,11 +77,11 @@ class Plans:
                     self._plans.pop(oldest, None)
                 self._plans[key] = None
                 return graph.run(x)
-            plan = self._plans[key] = Plan(graph, x, state, self._layouts_of)
-        try:
-            return plan.run(x)
-        except OtherShape:
-            return graph.run(x)
+            plan = Plan(graph, state, self._layouts_of)
+            outputs = plan.make(x)
+            self._plans[key] = plan
+            return outputs
+        return plan.run(x)
 
     def _layouts_of(self, weight: Tensor) -> dict[Any, Array]:
         layout = self._layouts.get(id(weight))
@@ -90,62 +90,67 @@ class Plans:
         return layout.made
 
 
-class OtherShape(Exception):
-    """A layer that was called gave an output of another shape than when the plan was made."""
-
-
 class _Task(NamedTuple):
-    """One step of a plan: prepared layers, one after the other, then one that is called; or any call of a layer."""
+    """One step of a plan: prepared layers, one after the other; or a call of a layer."""
 
-    source: int  # ids of the symbols that stand for what is read and made
+    sources: list[int]  # ids of the symbols that stand for what is read and made
     goal: int
-    shape: tuple[int, ...]  # of what is read, and its dtype
-    dtype: np.dtype[Any]
-    chain: list[Callable[[Array], Array]]
-    rest: Callable[[Tensor], Tensor] | None
-    node: Node | None  # of a layer that reads or makes several tensors
+    expected: list[tuple[tuple[int, ...], np.dtype[Any]]]  # shape and dtype of what is read
+    chain: list[Callable[..., Array]]
+    rest: Callable[[Tensor], Tensor] | None  # what follows the chain, or is all there is
+    layers: list[Layer]  # what the chain and the rest are made of
+    node: Node | None  # a call of a layer that reads or makes nests of tensors, which is all there is to do then
     unneeded: list[int]
 
     def perform(self, values: dict[int, Any]) -> None:
-        source, goal, shape, dtype, chain, rest, node, unneeded = self
+        """From `values`, tensors by the ids of their symbols, to `values`."""
+        sources, goal, expected, chain, rest, layers, node, unneeded = self
         if node is not None:
             call_layer(node, values)
-        else:
-            x = values[source]
-            if chain:
-                array = x.data
-                if array.shape != shape or array.dtype != dtype:
-                    raise OtherShape
+        elif chain:
+            arrays = [values[source].data for source in sources]
+            for position, (shape, dtype) in enumerate(expected):
+                array = arrays[position]
+                if array.shape != shape or array.dtype != dtype:  # from a layer that was called: it may do as it likes
+                    values[goal] = _call_all(layers, [values[source] for source in sources])
+                    break
                 if not array.flags.carray:
-                    array = array.copy()
-                for function in chain:
+                    arrays[position] = array.copy()
+            else:
+                functions = iter(chain)
+                array = next(functions)(*arrays)
+                for function in functions:
                     array = function(array)
-                x = Tensor._wrap(array)
-            values[goal] = x if rest is None else rest(x)
+                y = Tensor._wrap(array)
+                values[goal] = y if rest is None else rest(y)
+        elif rest is not None:
+            values[goal] = rest(values[sources[0]])
         for key in unneeded:
             values.pop(key, None)
 
 
 class Plan:
-    """What to do to inputs of the shape of `x`, as long as `state` and the weights are the same."""
+    """What to do to inputs of one shape, as long as `state` and the weights are the same."""
 
-    def __init__(
-        self, graph: Graph, x: Tensor, state: tuple[Any, ...], layouts_of: Callable[[Tensor], dict[Any, Array]]
-    ) -> None:
+    def __init__(self, graph: Graph, state: tuple[Any, ...], layouts_of: Callable[[Tensor], dict[Any, Array]]) -> None:
         self.state = state
         self._outputs, self._input = graph.outputs, id(flatten(graph.inputs)[0])
         self._tasks: list[_Task] = []
         self._watched: list[tuple[Tensor, Array, list[int]]] = []  # weights, and what they were
         self._layouts_of, self._kernels = layouts_of, current_backend().kernels
+
+    def make(self, x: Tensor) -> Nest:
+        """Plan for inputs like x, and compute its outputs: layers are prepared for what those before them put out."""
         values: dict[int, Any] = {self._input: x}
         done: set[int] = set()
-        for step in graph.steps:  # computes as well, since later layers are prepared for what earlier ones put out
+        for step in self.state[0].steps:
             if id(step.node) not in done:
                 task, reader = self._plan_step(step, values)
                 if reader is not None:
                     done.add(id(reader))
                 task.perform(values)
                 self._add(task)
+        return self._outputs_of(values)
 
     def is_valid(self) -> bool:
         """Whether all weights are what they were."""
@@ -155,37 +160,52 @@ class Plan:
         return True
 
     def run(self, x: Tensor) -> Nest:
-        """Outputs for an input of the shape that the plan is for. Raises OtherShape where it cannot tell."""
+        """Outputs for an input of the shape that the plan is for."""
         values: dict[int, Any] = {self._input: x}
         for task in self._tasks:
             task.perform(values)
+        return self._outputs_of(values)
+
+    def _outputs_of(self, values: dict[int, Any]) -> Nest:
+        if isinstance(self._outputs, SymbolicTensor):
+            return values[id(self._outputs)]
         return map_structure(lambda symbol: values[id(symbol)], self._outputs)
 
     def _plan_step(self, step: Step, values: dict[int, Any]) -> tuple[_Task, Node | None]:
         """The task for a call of a layer, and the following call if that is part of it."""
         node, layer, reader = step.node, step.node.layer, step.reader
-        if not step.plain:
-            return _Task(0, 0, (), np.dtype(bool), [], None, node, step.unneeded), None
-        source, x = id(node.args[0]), values[id(node.args[0])].data
+        inputs, unneeded = _inputs(node), [id(symbol) for symbol in step.unneeded]
+        if inputs is None:
+            return _Task([], 0, [], [], None, [], node, unneeded), None
+        sources = [id(symbol) for symbol in inputs]
+        arrays = [values[source].data for source in sources]
         following = reader.layer if reader is not None and _is_ordinary(reader.layer) else None
-        prepared = self._prepare(layer, x, following)
+        prepared = self._prepare(layer, arrays, following)
         if prepared is not None:
             with_following, chain, rest = prepared.with_following, [prepared.run], prepared.rest
+        elif not step.plain:
+            return _Task([], 0, [], [], None, [], node, unneeded), None
         else:
             fused = None if following is None else layer.fused_with(following)
             with_following, chain = fused is not None, []
-            rest = layer if fused is None else lambda tensor: layer._run(fused, (tensor,), {})
-        goal = reader if with_following else node
-        task = _Task(source, id(goal.outputs), x.shape, x.dtype, chain, rest, None, step.unneeded)
-        return task, reader if with_following else None
+            rest = layer if fused is None else lambda x: layer._run(fused, (x,), {})
+        absorbed = reader if with_following else None
+        goal = id((absorbed or node).outputs)
+        parts = [layer] if absorbed is None else [layer, absorbed.layer]
+        expected = [(array.shape, array.dtype) for array in arrays]
+        return _Task(sources, goal, expected, chain, rest, parts, None, unneeded), absorbed
 
-    def _prepare(self, layer: Layer, x: Array, following: Layer | None) -> Prepared | None:
-        if not _is_ordinary(layer) or layer.dtype != x.dtype.name or layer.activity_regularizer is not None:
+    def _prepare(self, layer: Layer, arrays: list[Array], following: Layer | None) -> Prepared | None:
+        """The layer prepared for these inputs, its weights watched from now on; None where it has to be called."""
+        if not _is_ordinary(layer) or layer.activity_regularizer is not None:
             return None
-        if layer.input_spec is not None and not layer.input_spec.fits(x.shape):
+        shapes = [array.shape for array in arrays]
+        if any(array.dtype.name != layer.dtype for array in arrays):
+            return None
+        if layer.input_spec is not None and not layer.input_spec.fits(shapes[0]):
             return None
         before = [(weight, weight.data, list(weight._version)) for weight in layer._weights]
-        prepared = layer.prepare_call(Preparation(x.shape, self._kernels, following, self._layouts_of))
+        prepared = layer.prepare_call(Preparation(shapes, self._kernels, following, self._layouts_of))
         if prepared is not None:
             self._watched += before
         return prepared
@@ -193,15 +213,33 @@ class Plan:
     def _add(self, task: _Task) -> None:
         """Append a task, or its functions to those of the task before, whose output nobody else reads."""
         if self._tasks and task.chain:
-            last = self._tasks[-1]
-            if last.chain and last.rest is None and last.goal == task.source and task.source in task.unneeded:
-                unneeded = [key for key in last.unneeded + task.unneeded if key != task.source]
-                chain = last.chain + task.chain
-                self._tasks[-1] = last._replace(goal=task.goal, chain=chain, rest=task.rest, unneeded=unneeded)
+            last, source = self._tasks[-1], task.sources[0]
+            if last.chain and last.rest is None and task.sources == [last.goal] and source in task.unneeded:
+                unneeded = [key for key in last.unneeded + task.unneeded if key != source]
+                chain, parts = last.chain + task.chain, last.layers + task.layers
+                self._tasks[-1] = last._replace(
+                    goal=task.goal, chain=chain, rest=task.rest, layers=parts, unneeded=unneeded
+                )
                 return
         self._tasks.append(task)
+
+
+def _call_all(layers: list[Layer], inputs: list[Tensor]) -> Tensor:
+    """The layers one after the other, the first one on a list where there are several inputs."""
+    y: Any = inputs[0] if len(inputs) == 1 else inputs
+    for layer in layers:
+        y = layer(y)
+    return y
 
 
 def _is_ordinary(layer: Layer) -> bool:
     """Whether the layer does what its class says."""
     return "call" not in vars(layer)
+
+
+def _inputs(node: Node) -> list[SymbolicTensor] | None:
+    """What a call reads that takes one tensor or a list of them and makes one; None for other calls."""
+    if node.kwargs or len(node.args) != 1 or not isinstance(node.outputs, SymbolicTensor):
+        return None
+    inputs = list(node.args[0]) if isinstance(node.args[0], (list, tuple)) else [node.args[0]]
+    return inputs if all(isinstance(symbol, SymbolicTensor) for symbol in inputs) else None

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from minicnn.kernels import cpu, reference
-from minicnn.kernels.contract import Array
+from minicnn.kernels.contract import Array, Preparing
 from tests.kernels.cases import CASES, SLOTS, Case, arguments
 from tests.kernels.test_contract import CONTRACT, arrays_in
 
 KERNEL_CASES = [case for case in CASES if not case.kernel.endswith("_step")]
 STEP_CASES = [case for case in CASES if case.kernel.endswith("_step")]
+PREPARING = [name for name in vars(Preparing) if name.startswith("prepare")]
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -38,7 +39,7 @@ def assert_near(received: Array, expected: Array, dtype: str) -> None:
 
 
 def test_cpu_exports_exactly_the_contract() -> None:
-    assert sorted(cpu.__all__) == sorted(CONTRACT)
+    assert sorted(cpu.__all__) == sorted([*CONTRACT, *PREPARING])
 
 
 @pytest.mark.parametrize("name", CONTRACT)
