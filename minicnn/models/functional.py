@@ -73,6 +73,8 @@ class Graph:
 
         Raises ValueError where an input is missing or has another shape, TypeError where one is not a tensor.
         """
+        if isinstance(self.inputs, SymbolicTensor) and isinstance(inputs, Tensor):
+            return fit_input(self.inputs, inputs)
         nest = self._in_order(inputs)
         fitted = iter([fit_input(s, value) for s, value in zip(flatten(self.inputs), flatten(nest), strict=True)])
         return map_structure(lambda _: next(fitted), self.inputs)
