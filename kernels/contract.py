@@ -12,7 +12,7 @@ Glossary  N batch, H W height and width of the input, C its channels, KH KW kern
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 Array: TypeAlias = Any
@@ -88,8 +88,7 @@ class Kernels(Protocol):
         pool_strides: Pair,
         pool_padding: Padding2D,
     ) -> tuple[Array, Array]:
-        """max_pool2d(conv2d(x, w, b, ...), window, pool_strides, pool_padding), as one: what lies between need not be
-        written to memory.
+        """max_pool2d(conv2d(x, w, b, ...), window, pool_strides, pool_padding), as one, with no array between.
 
         x (N, H, W, C), w (KH, KW, C // G, F), b (F,) or None -> y and `where` (N, PH, PW, F), as max_pool2d; `where`
         counts the pixels of the convolution. Of numbers that the activation rounds to one, any may be taken.
@@ -422,56 +421,4 @@ class Kernels(Protocol):
     ) -> None:
         """s = rho * s + (1 - rho) * g**2; d = -sqrt(D + epsilon) / sqrt(s + epsilon) * g;
         D = rho * D + (1 - rho) * d**2; p += lr * d (Zeiler 2012)."""
-        ...
-
-
-class Preparing(Protocol):
-    """What a backend may provide besides: kernels as functions of x alone, for weights that stay as they are.
-
-    run = prepare_conv2d(x.shape, w, b, ..., layouts={}); run(x) is then conv2d(x, w, b, ...), and need not pack w or
-    look at shapes again. `layouts` keeps what was made of w; calls with the same w, for other shapes, may share it.
-    Whoever keeps `run` makes it anew when w was written to or `prepared_under()` returns something else.
-    """
-
-    def prepare_conv2d(
-        self,
-        x_shape: tuple[int, int, int, int],
-        w: Array,
-        b: Array | None,
-        strides: Pair,
-        padding: Padding2D,
-        dilation: Pair,
-        groups: int,
-        activation: EpilogueName | None,
-        layouts: dict[Any, Array],
-    ) -> Callable[[Array], Array]:
-        """conv2d with all arguments but x."""
-        ...
-
-    def prepare_conv2d_max_pool2d(
-        self,
-        x_shape: tuple[int, int, int, int],
-        w: Array,
-        b: Array | None,
-        strides: Pair,
-        padding: Padding2D,
-        dilation: Pair,
-        groups: int,
-        activation: EpilogueName | None,
-        window: Pair,
-        pool_strides: Pair,
-        pool_padding: Padding2D,
-        layouts: dict[Any, Array],
-    ) -> Callable[[Array], Array]:
-        """conv2d_max_pool2d with all arguments but x; the function returns y alone."""
-        ...
-
-    def prepare_dense(
-        self, x_shape: tuple[int, int], w: Array, b: Array | None, activation: EpilogueName | None
-    ) -> Callable[[Array], Array]:
-        """dense with all arguments but x."""
-        ...
-
-    def prepared_under(self) -> object:
-        """The settings on which prepared functions depend."""
         ...

@@ -97,7 +97,7 @@ def test_everything_promised_is_there() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_files_are_of_a_length_to_be_read(path: Path) -> None:
     lines = path.read_text().count("\n")
-    allowed = {"autograd.py": 500, "base.py": 450, "samples.py": 450}
+    allowed = {"autograd.py": 500, "base.py": 450, "samples.py": 450, "contract.py": 450}
     assert lines <= allowed.get(path.name, 420)
 
 

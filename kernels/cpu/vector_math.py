@@ -345,3 +345,16 @@ def load_first_or(typing_context: Any, array: Any, index: Any, count: Any, fill:
         return b.select(mask, loaded, filling)
 
     return vector(array, types.int64, types.int64, fill), code
+
+
+def scaled_plus(factor: float, x: Any, y: Any) -> Any:
+    """factor * x + y of vectors, rounded once; for nopython code only."""
+    raise TypeError("scaled_plus runs in compiled code only")
+
+
+@overload(scaled_plus, strict=False)
+def _scaled_plus(factor: Any, x: Any, y: Any) -> Any:
+    if not isinstance(x, Vector):
+        return None
+    dtype = x.dtype
+    return lambda factor, x, y: fma(splat(dtype(factor)), x, y)

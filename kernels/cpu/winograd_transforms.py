@@ -11,38 +11,21 @@ In one dimension, four outputs y of a filter g of three taps over six inputs d a
           0  2 -1 -2  1  0           1/24 -1/12   1/6
           0  4  0 -5  0  1             0     0     1
 
-The six numbers are the values of polynomials at the points 0, 1, -1, 2, -2 and infinity: the product of two polynomials
-has at each point the product of their values. In two dimensions a transform is applied to the columns of a tile, then
-to the rows of what that gave: B^T d B.
+The six numbers are values of polynomials at the points 0, 1, -1, 2, -2 and infinity, where a product of polynomials has
+the product of their values. In two dimensions a transform is applied to columns, then to the rows of that: B^T d B.
 
-Each function `..._1d` is one matrix times a few vectors, with what the rows have in common computed once. A vector
-holds LANES channels of one pixel, so that all channels of a tile go through the same instructions.
+Each function `..._1d` is one matrix times a few vectors, with what the rows have in common computed once. Vectors hold
+LANES channels of one pixel.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from numba.extending import overload
-
 from minicnn.kernels.cpu.jit import helper
-from minicnn.kernels.cpu.simd import Vector, clamp, fma, load, load_first, splat, store, store_first
+from minicnn.kernels.cpu.simd import clamp, load, load_first, store, store_first
+from minicnn.kernels.cpu.vector_math import scaled_plus
 
 POINTS = 36
 """Numbers of a transformed tile: 6 x 6."""
-
-
-def scaled_plus(factor: float, x: Any, y: Any) -> Any:
-    """factor * x + y of vectors, rounded once; for nopython code only."""
-    raise TypeError("scaled_plus runs in compiled code only")
-
-
-@overload(scaled_plus, strict=False)
-def _scaled_plus(factor: Any, x: Any, y: Any) -> Any:
-    if not isinstance(x, Vector):
-        return None
-    dtype = x.dtype
-    return lambda factor, x, y: fma(splat(dtype(factor)), x, y)
 
 
 # --------------------------------------------------------------------------------------------------- one dimension

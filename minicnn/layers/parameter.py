@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from minicnn.backend import Backend, as_host
 from minicnn.layers.structure import structure
 from minicnn.modes import no_grad
@@ -54,8 +56,8 @@ class Parameter(Tensor):
         structure.changed()  # the order of a layer's weights depends on it
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """The same memory as a NumPy array, read-only: `assign` overwrites a parameter."""
-        view = self.data.view()
+        """The same memory (a copy from the GPU) as a NumPy array, read-only: `assign` overwrites a parameter."""
+        view = as_host(self.data).view()
         view.flags.writeable = False
         return view
 

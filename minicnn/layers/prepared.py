@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minicnn.backend import is_kernel_input
 from minicnn.kernels.contract import Array
 from minicnn.tensor import Tensor
 
@@ -32,7 +33,7 @@ class Preparation(NamedTuple):
     """What a call is prepared for."""
 
     shapes: list[tuple[int, ...]]  # of the inputs
-    kernels: Any  # of a backend that can prepare: `contract.Preparing`
+    kernels: Any  # of a backend that can prepare: `kernels/preparing.py`
     following: Layer | None  # the layer that alone reads the output
     layouts_of: Callable[[Tensor], dict[Any, Array]]  # what kernels made of a weight
 
@@ -44,7 +45,7 @@ class Preparation(NamedTuple):
 
 def lie_ready(*weights: Tensor | None) -> bool:
     """Whether kernels can read these weights where they lie, and every edit of them is counted."""
-    return all(t is None or (t.data.flags.carray and not t.is_exported) for t in weights)
+    return all(t is None or (is_kernel_input(t.data) and not t.is_exported) for t in weights)
 
 
 def arrays_of(*tensors: Tensor | None) -> list[Array | None]:

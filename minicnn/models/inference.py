@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minicnn.backend import current_backend
+from minicnn.backend import backend_of
 from minicnn.kernels.contract import Array
 from minicnn.layers.base import Layer, is_training
 from minicnn.layers.prepared import Preparation, Prepared
@@ -60,9 +60,11 @@ class Plans:
 
     def run(self, graph: Graph, x: Nest) -> Nest:
         """graph.run(x), by a plan where there may be one."""
-        kernels = current_backend().kernels
         recorded = mode.grad_enabled or mode.detect_anomaly or is_training()
-        if recorded or not isinstance(x, Tensor) or not hasattr(kernels, "prepared_under"):
+        if recorded or not isinstance(x, Tensor):
+            return graph.run(x)
+        kernels = backend_of(x.data).kernels
+        if not hasattr(kernels, "prepared_under"):
             return graph.run(x)
         if self._structure != structure.version:  # weights may be gone for good
             self._plans.clear()
@@ -137,7 +139,7 @@ class Plan:
         self._outputs, self._input = graph.outputs, id(flatten(graph.inputs)[0])
         self._tasks: list[_Task] = []
         self._watched: list[tuple[Tensor, Array, list[int]]] = []  # weights, and what they were
-        self._layouts_of, self._kernels = layouts_of, current_backend().kernels
+        self._layouts_of, self._kernels = layouts_of, state[1]
 
     def make(self, x: Tensor) -> Nest:
         """Plan for inputs like x, and compute its outputs: layers are prepared for what those before them put out."""

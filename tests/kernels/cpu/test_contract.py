@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from minicnn.kernels import cpu, reference
-from minicnn.kernels.contract import Array, Preparing
+from minicnn.kernels.contract import Array
+from minicnn.kernels.preparing import Preparing
 from tests.kernels.cases import CASES, SLOTS, Case, arguments
 from tests.kernels.test_contract import CONTRACT, arrays_in
 
