@@ -223,14 +223,6 @@ class Tensor(ArrayHolder):
             return F.to_device(self, target)
         return F.cast(self, target)
 
-    def cpu(self) -> Tensor:
-        """In the host's memory."""
-        return F.to_device(self, "cpu")
-
-    def cuda(self) -> Tensor:
-        """In the GPU's memory."""
-        return F.to_device(self, "gpu")
-
     def float(self) -> Tensor:
         return F.cast(self, np.float32)
 
@@ -350,6 +342,8 @@ class Tensor(ArrayHolder):
 
     # ------------------------------------------------------------------------------------------------- methods
 
+    def cpu(self) -> Tensor: return F.to_device(self, "cpu")
+    def cuda(self) -> Tensor: return F.to_device(self, "gpu")
     def clone(self) -> Tensor: return F.clone(self)
     def abs(self) -> Tensor: return F.abs(self)
     def exp(self) -> Tensor: return F.exp(self)
