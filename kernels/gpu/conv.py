@@ -2,6 +2,7 @@
 
 - depthwise (one input channel a group): depthwise.py
 - 1x1 that reads every pixel at its own place: one product of matrices, gemm.py
+- float32 where settings.precision asks for tensor cores: conv_tc.py
 - all others: products of matrices that are never written out, conv.cu and conv_weight_grad.cu
 
 N batch, H W height and width of the input, C its channels, KH KW kernel size, F filters, OH OW height and width of
@@ -13,7 +14,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
-from minicnn.kernels.gpu import depthwise
+from minicnn.kernels.gpu import conv_tc, depthwise
 from minicnn.kernels.gpu.activation_codes import CODES
 from minicnn.kernels.gpu.conv_geometry import Sizes, convolution_sizes, input_grad_sizes, weight_grad_sizes
 from minicnn.kernels.gpu.conv_tile import (
@@ -55,6 +56,8 @@ def conv2d(
         depthwise.forward(x, w, b, y, sizes, activation)
     elif sizes.is_pointwise:
         gemm(_pixels(x), _pixels(w), _pixels(y), bias=b, activation=activation)
+    elif conv_tc.supports(x.dtype, sizes):
+        conv_tc.forward(x, w, b, y, sizes, activation)
     else:
         _forward(x, w, b, y, sizes, activation)
     return y
@@ -70,6 +73,8 @@ def conv2d_input_grad(
         depthwise.input_grad(gy, w, gx, sizes)
     elif sizes.is_pointwise:
         gemm(_pixels(gy), _pixels(w), _pixels(gx), transpose_b=True)
+    elif conv_tc.supports(gy.dtype, sizes):
+        conv_tc.input_grad(gy, w, gx, sizes)
     else:
         _input_grad(gy, w, gx, sizes)
     return gx
@@ -85,6 +90,8 @@ def conv2d_weight_grad(
         depthwise.weight_grad(x, gy, gw, sizes)
     elif sizes.is_pointwise:
         gemm(_pixels(x), _pixels(gy), _pixels(gw), transpose_a=True)
+    elif conv_tc.supports(x.dtype, sizes):
+        conv_tc.weight_grad(x, gy, gw, sizes)
     else:
         _weight_grad(x, gy, gw, sizes)
     return gw

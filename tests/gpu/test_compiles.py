@@ -21,7 +21,10 @@ MOST_REGISTERS = 64
 MOST_REGISTERS_OF_A_TILE = {"float": 168, "double": 255}
 """For files whose threads hold a tile of sums in registers; in double it takes twice as many, up to all there are."""
 
-TILED = {"conv.cu", "conv_weight_grad.cu", "conv_tc.cu", "gemm.cu", "gemm_tc.cu", "depthwise.cu"}
+TILED = {
+    "conv.cu", "conv_pool.cu", "conv_weight_grad.cu", "conv_tc.cu", "conv_tc_weight_grad.cu", "gemm.cu", "gemm_tc.cu",
+    "depthwise.cu",
+}  # fmt: skip
 
 VARIANTS = [
     pytest.param(file, defines, architecture, id=f"{file}-{'-'.join(defines.values())}-sm_{architecture}")
