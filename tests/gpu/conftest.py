@@ -23,7 +23,7 @@ def _has_device() -> bool:
 if not _has_device():
     os.environ["MINICNN_CUPY"] = STAND_IN  # before anything imports minicnn.kernels.gpu
 
-NO_COMPILER = "the emulator needs g++, which is not on the PATH"
+NO_COMPILER = "g++ is not on the PATH: the emulator cannot be built"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
