@@ -2,8 +2,8 @@
 
     out = act(op(a) @ op(b) + beta * out + bias)
 
-cuBLAS multiplies where it is installed; else the kernels of gemm.cu, which need nothing but the driver. M rows and N
-columns of the result, K the axis summed over.
+cuBLAS multiplies where it is installed; else the kernels of gemm.cu and gemm_tc.cu, which need nothing but the driver.
+M rows and N columns of the result, K the axis summed over.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from minicnn.kernels.contract import Array, EpilogueName
-from minicnn.kernels.gpu import cublas, settings
+from minicnn.kernels.gpu import cublas, gemm_tc, settings
 from minicnn.kernels.gpu.activation_codes import CODES
 from minicnn.kernels.gpu.gemm_plan import Plan, Product, plan, products_of
 from minicnn.kernels.gpu.launch import THREADS, blocks_for
 from minicnn.kernels.gpu.loader import module
+from minicnn.kernels.gpu.mma_words import precision_for
 from minicnn.kernels.gpu.runtime import cp
 
 _FILE = "gemm.cu"
@@ -76,13 +77,17 @@ def multiply(
 ) -> None:
     """One product, or many at one distance from another, among the numbers of three arrays of any shapes.
 
-    cuBLAS rounds float32 to the precision; the kernels of gemm.cu multiply it as it is, whatever the precision.
+    cuBLAS and gemm_tc.cu round float32 to the precision; gemm.cu multiplies what both refuse, as it is.
     """
     if product.m == 0 or product.n == 0 or 0 in product.batch:
         return
     library = cublas.find() if product.k else None
     if library is None:
-        _multiply_in_tiles(product, a, b, out, beta, bias, activation)
+        rounded = precision_for(a.dtype, precision)
+        if rounded and gemm_tc.supports(product, a, b, rounded):
+            _multiply_on_tensor_cores(product, a, b, out, beta, bias, activation, rounded)
+        else:
+            _multiply_in_tiles(product, a, b, out, beta, bias, activation)
         return
     precision = "fp32" if a.dtype == np.float64 else precision or settings.precision
     if precision == "bf16":
@@ -90,6 +95,26 @@ def multiply(
     library.multiply(product, a, b, out, beta, precision)
     if bias is not None or activation is not None:
         _finish(product, None, 0, out, 1.0, bias, activation)
+
+
+def _multiply_on_tensor_cores(
+    product: Product,
+    a: Array,
+    b: Array,
+    out: Array,
+    beta: float,
+    bias: Array | None,
+    activation: EpilogueName | None,
+    precision: settings.Precision,
+) -> None:
+    """By the kernels of gemm_tc.cu, in one launch or two as those of gemm.cu."""
+    slices = gemm_tc.slices_of(product, precision)
+    if slices == 1 and activation in _LIMITS:
+        gemm_tc.launch(product, slices, a, b, out, beta, bias, _LIMITS[activation], precision)
+        return
+    partial = cp.empty((slices, *product.batch, product.m, product.n), a.dtype)
+    gemm_tc.launch(product.contiguous_out(), slices, a, b, partial, 0.0, None, _LIMITS[None], precision)
+    _finish(product, partial, slices, out, beta, bias, activation)
 
 
 def _multiply_in_tiles(

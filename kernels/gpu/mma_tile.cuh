@@ -46,6 +46,7 @@ constexpr int STEP_DEPTH = STEP_WORDS * PER_WORD;  // numbers
 template <int SIZE>
 struct Along {
     static constexpr int LINES = SIZE, PACKS = STEP_PACKS;
+    static constexpr bool IS_ALONG = true;
 
     __device__ static int place(int line, int pack) { return (line * PACKS + (pack ^ (line & 7))) * PACK_WORDS; }
 
@@ -68,6 +69,7 @@ struct Along {
 template <int SIZE>
 struct Across {
     static constexpr int LINES = STEP_DEPTH, PACKS = SIZE / PER_WORD / PACK_WORDS;
+    static constexpr bool IS_ALONG = false;
 
     __device__ static int place(int line, int pack) {
         const int swizzle = PER_WORD == 1 ? (line & 3) * 2 : line & 7;  // of tf32, 4 lines and 2 packs are read at once

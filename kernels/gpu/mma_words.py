@@ -35,9 +35,12 @@ def shared_bytes(tile: Tile) -> int:
     return _STAGES * (tile.rows + tile.columns) * STEP_WORDS * 4
 
 
-def precision_for(dtype: object) -> settings.Precision | None:
-    """tf32 or bf16, where arrays of that dtype are to be multiplied on tensor cores and the device has them."""
-    wanted = settings.precision
+def precision_for(dtype: object, wanted: settings.Precision | None = None) -> settings.Precision | None:
+    """tf32 or bf16, where arrays of that dtype are to be multiplied on tensor cores and the device has them.
+
+    wanted  None: as settings.precision says
+    """
+    wanted = wanted or settings.precision
     return wanted if wanted != "fp32" and dtype == cp.float32 and _has_tensor_cores(cp.cuda.Device().id) else None
 
 
