@@ -15,7 +15,9 @@ from tests.gpu import emulator
 from tests.gpu.emulator import CompileError, KernelError, LaunchError
 from tests.gpu.emulator import compiler as emulator_compiler
 
-pytestmark = pytest.mark.skipif(emulator.find_compiler() is None, reason="g++ is not there: the emulator cannot be built")
+pytestmark = pytest.mark.skipif(
+    emulator.find_compiler() is None, reason="g++ is not there: the emulator cannot be built"
+)
 
 ORDERS = ("forward", "reverse", "random")
 

@@ -11,7 +11,9 @@ import pytest
 from tests.gpu import emulator
 from tests.gpu.emulator import KernelError
 
-pytestmark = pytest.mark.skipif(emulator.find_compiler() is None, reason="g++ is not there: the emulator cannot be built")
+pytestmark = pytest.mark.skipif(
+    emulator.find_compiler() is None, reason="g++ is not there: the emulator cannot be built"
+)
 
 ORDERS = ("forward", "reverse", "random")
 Array = np.ndarray[Any, Any]

@@ -13,7 +13,9 @@ import pytest
 from tests.gpu import emulator, standin
 from tests.gpu.standin import CUDARuntimeError, StandinError, check_canaries, conformance, cupy, installed, record
 
-pytestmark = pytest.mark.skipif(emulator.find_compiler() is None, reason="g++ is not there: the emulator cannot be built")
+pytestmark = pytest.mark.skipif(
+    emulator.find_compiler() is None, reason="g++ is not there: the emulator cannot be built"
+)
 
 KERNELS = """
 extern "C" __global__ void twice(const float* x, float* y, int n) {
