@@ -127,7 +127,7 @@ def _plan_forward(sizes: Sizes, packed: bool, dtype: str) -> tuple[Launch, int]:
     rows, columns = sizes.n * sizes.oh * sizes.ow, sizes.f // sizes.groups
     depth = sizes.kh * sizes.kw * sizes.c // sizes.groups
     tile = fastest_tile(rows, columns, sizes.groups, _candidates(packed))
-    tiles = tile.count(rows, columns)
+    tiles = tile.tiles_over(rows, columns)
     length = slice_depth(depth, tiles * sizes.groups)
     grid = (tiles, sizes.groups, max(1, -(-depth // length)))
     structs = (geometry(_FILE, dtype, sizes), tap_steps(_FILE, dtype, sizes))
@@ -155,7 +155,7 @@ def _plan_input_grad(sizes: Sizes, packed: bool, dtype: str) -> Launch:
     rows = sizes.n * -(-sizes.h // sizes.sh) * -(-sizes.w // sizes.sw)
     columns, classes = sizes.c // sizes.groups, sizes.sh * sizes.sw
     tile = fastest_tile(rows, columns, sizes.groups * classes, _candidates(packed))
-    grid = (tile.count(rows, columns), sizes.groups, classes)
+    grid = (tile.tiles_over(rows, columns), sizes.groups, classes)
     name = kernel_name("conv2d_input_grad", tile, packed)
     return Launch(name, grid, tile.threads, (geometry(_FILE, dtype, sizes),))
 
@@ -179,7 +179,7 @@ def _plan_weight_grad(sizes: Sizes, packed: bool, dtype: str) -> tuple[Launch, i
     """The launch, and how many pixels a slice has."""
     rows, columns = sizes.kh * sizes.kw * sizes.c // sizes.groups, sizes.f // sizes.groups
     tile = tightest_tile(rows, columns, _candidates(packed))
-    tiles, pixels = tile.count(rows, columns), sizes.n * sizes.oh * sizes.ow
+    tiles, pixels = tile.tiles_over(rows, columns), sizes.n * sizes.oh * sizes.ow
     length = slice_pixels(pixels, tiles * sizes.groups, tile.resident)
     grid = (tiles, sizes.groups, -(-pixels // length))
     steps = module(_WEIGHT_GRAD_FILE, dtype).struct(

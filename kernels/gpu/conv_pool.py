@@ -74,6 +74,6 @@ def _together(
 def _plan(sizes: Sizes, packed: bool, dtype: str) -> Launch:
     rows, columns = sizes.n * (sizes.oh // 2) * (sizes.ow // 2) * _PIXELS, sizes.f // sizes.groups
     tile = fastest_tile(rows, columns, sizes.groups, (MEDIUM, SMALL))
-    grid = (tile.count(rows, columns), sizes.groups, 1)
+    grid = (tile.tiles_over(rows, columns), sizes.groups, 1)
     structs = (geometry(_FILE, dtype, sizes), tap_steps(_FILE, dtype, sizes))
     return Launch(kernel_name("conv2d_pool", tile, packed), grid, tile.threads, structs)

@@ -119,7 +119,7 @@ def _plan(sizes: Sizes, precision: Precision, backward: bool, pairs: bool) -> _P
     words = line_words(source, precision)
     steps = -(-sizes.kh * sizes.kw * words // STEP_WORDS)
     tile = fastest_tile(pixels, columns, sizes.groups * classes, TILES)
-    tiles = tile.count(pixels, columns)
+    tiles = tile.tiles_over(pixels, columns)
     slices = 1 if backward else _slices(steps, tiles * sizes.groups, tile)
     slice_steps = -(-steps // slices)
     slices = -(-steps // slice_steps)
@@ -170,7 +170,7 @@ def _plan_weight_grad(sizes: Sizes, precision: Precision, pairs: bool) -> tuple[
     gy_words = line_words(sizes.f // sizes.groups, precision)
     rows, columns = sizes.kh * sizes.kw * words * NUMBERS_PER_WORD[precision], sizes.f // sizes.groups
     tile = tightest_tile(rows, columns, TILES)
-    tiles, pixels = tile.count(rows, columns), sizes.n * sizes.oh * sizes.ow
+    tiles, pixels = tile.tiles_over(rows, columns), sizes.n * sizes.oh * sizes.ow
     length = slice_pixels(pixels, tiles * sizes.groups, tile.resident)
     kernels = module(_WEIGHT_GRAD_FILE, cp.float32, PRECISION=precision)
     layout = kernels.struct(

@@ -23,7 +23,7 @@ class Tile(NamedTuple):
     rate: float
     """Multiplications a second beside the largest tile's: a small one reads more for each."""
 
-    def count(self, rows: int, columns: int) -> int:
+    def tiles_over(self, rows: int, columns: int) -> int:
         """How many tiles cover a matrix of that size."""
         return -(-rows // self.rows) * -(-columns // self.columns)
 
@@ -70,7 +70,7 @@ def fastest_tile(rows: int, columns: int, products: int, candidates: Sequence[Ti
     """
 
     def time(tile: Tile) -> float:
-        turns = -(-tile.count(rows, columns) * products // MULTIPROCESSORS)
+        turns = -(-tile.tiles_over(rows, columns) * products // MULTIPROCESSORS)
         return turns * tile.rows * tile.columns / tile.rate
 
     return min(candidates, key=time)
@@ -78,7 +78,7 @@ def fastest_tile(rows: int, columns: int, products: int, candidates: Sequence[Ti
 
 def tightest_tile(rows: int, columns: int, candidates: Sequence[Tile]) -> Tile:
     """The tile that wastes least, where slices of the sums fill the device whatever the tile."""
-    return min(candidates, key=lambda tile: tile.count(rows, columns) * tile.rows * tile.columns / tile.rate)
+    return min(candidates, key=lambda tile: tile.tiles_over(rows, columns) * tile.rows * tile.columns / tile.rate)
 
 
 def slice_pixels(pixels: int, tiles: int, resident: int) -> int:

@@ -41,7 +41,7 @@ def input_grad(gy: Array, w: Array, gx: Array, sizes: Sizes) -> None:
         return
     compiled = module(_FILE, gy.dtype)
     block = _block(sizes.c, packed, gy)
-    grid = (-(-sizes.n * sizes.h * sizes.w // block.rows), block.count)
+    grid = (-(-sizes.n * sizes.h * sizes.w // block.rows), block.blocks)
     kernel = compiled.kernel(f"depthwise_input_grad_{_suffix(packed)}")
     kernel(grid, (block.packs, block.rows), gy, w, gx, _geometry(sizes, gy.dtype.name))
 
@@ -52,12 +52,12 @@ def weight_grad(x: Array, gy: Array, gw: Array, sizes: Sizes) -> None:
     compiled = module(_FILE, x.dtype)
     block = _block(sizes.f, packed, x)
     pixels, chunks = sizes.n * sizes.oh * sizes.ow, -(-sizes.kh * sizes.kw // _TAPS)
-    slice_pixels = max(_SHORTEST_SLICE, -(-pixels * block.count * chunks // _SLICES))
+    slice_pixels = max(_SHORTEST_SLICE, -(-pixels * block.blocks * chunks // _SLICES))
     slices = -(-pixels // slice_pixels)
     partial = gw if slices == 1 else cp.empty((slices, *gw.shape), gw.dtype)
     kernel = compiled.kernel(f"depthwise_weight_grad_{_suffix(packed)}")
     geometry = _geometry(sizes, x.dtype.name)
-    kernel((slices, block.count, chunks), (block.packs, block.rows), x, gy, partial, geometry, slice_pixels)
+    kernel((slices, block.blocks, chunks), (block.packs, block.rows), x, gy, partial, geometry, slice_pixels)
     if slices != 1:
         sum_slices(partial, gw)
 
@@ -78,7 +78,7 @@ def _convolve(
         name = f"depthwise_3_columns{'_stride_2' if sizes.sw == 2 else ''}" if known else "depthwise_packed"
     block = _block(sizes.f, packed, x)
     strips = sizes.n * sizes.oh * -(-sizes.ow // _STRIP)
-    grid = (-(-strips // block.rows), block.count)
+    grid = (-(-strips // block.rows), block.blocks)
     kernel = module(_FILE, x.dtype).kernel(name)
     geometry = _geometry(sizes, x.dtype.name)
     kernel(grid, (block.packs, block.rows), x, w, b, y, geometry, turned, CODES[activation])
@@ -110,7 +110,7 @@ class _Block(NamedTuple):
 
     packs: int
     rows: int
-    count: int
+    blocks: int
 
 
 def _block(channels: int, packed: bool, array: Array) -> _Block:

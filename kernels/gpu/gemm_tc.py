@@ -45,7 +45,7 @@ def supports(product: Product, a: Array, b: Array, precision: Precision) -> bool
 
 def slices_of(product: Product, precision: Precision) -> int:
     """Into how many slices the terms are cut: so many that tiles fill the device, and sums are not too long."""
-    tiles = MEDIUM.count(product.m, product.n) * math.prod(product.batch)
+    tiles = MEDIUM.tiles_over(product.m, product.n) * math.prod(product.batch)
     room = MULTIPROCESSORS * MEDIUM.resident // tiles
     wanted = max(min(room, _steps(product, precision) // _SHORTEST_SLICE), -(-product.k // _LONGEST_SUM), 1)
     return -(-_steps(product, precision) // _slice_steps(product, precision, wanted))
@@ -90,7 +90,7 @@ def _words_from(array: Array, start: int, precision: Precision) -> Array:
 def _geometry(product: Product, slices: int, precision: Precision, pairs: bool) -> tuple[int, Any]:
     """The number of blocks and the struct TensorGemm."""
     per_word = NUMBERS_PER_WORD[precision]
-    tiles, results = MEDIUM.count(product.m, product.n), math.prod(product.batch)
+    tiles, results = MEDIUM.tiles_over(product.m, product.n), math.prod(product.batch)
     geometry = module(_FILE, cp.float32, PRECISION=precision).struct(
         "TensorGemm",
         m=product.m, n=product.n, k=product.k,
