@@ -15,6 +15,7 @@ import pytest
 import minicnn
 
 NO_DATA = "MINICNN_DATA does not name a folder with"
+NO_DEVICE = "there is no CUDA device"
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +43,20 @@ def _is_excused(reason: str) -> bool:
     """A skip is excused where the thing it misses is really not there."""
     if NO_DATA in reason:
         return not os.environ.get("MINICNN_DATA")
+    if NO_DEVICE in reason:
+        return not _has_device()
     named = re.findall(r"could not import '([\w.]+)'|needs ([\w.]+)", reason)
     modules = [first or second for first, second in named]
     return any(importlib.util.find_spec(module.split(".")[0]) is None for module in modules)
+
+
+def _has_device() -> bool:
+    """Whether CuPy, the real one, finds a GPU."""
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    import cupy
+
+    return bool(cupy.cuda.is_available())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,3 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "/gpu/" in str(item.path):
                 item.add_marker(pytest.mark.skip(reason=NO_COMPILER))
+
+
+@pytest.fixture(autouse=True)
+def _no_memory_was_written_outside_of_arrays() -> Iterator[None]:
+    """The stand-in's zones around every array, looked at after every test; a real device has none."""
+    yield
+    if os.environ.get("MINICNN_CUPY") == STAND_IN:
+        from tests.gpu import standin
+
+        standin.check_canaries()
