@@ -68,6 +68,12 @@ def test_many_windows_take_the_larger_tile(rng: np.random.Generator) -> None:
     check(rng, "float32", (2, 150, 128, 4), 64)
 
 
+def test_many_windows_of_any_channels_take_the_larger_tile(rng: np.random.Generator) -> None:
+    sizes = convolution_sizes((2, 150, 128, 3), (3, 2, 3, 63), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    assert conv_pool._plan(sizes, False, "float32").kernel == "conv2d_pool_medium_any"
+    check(rng, "float32", (2, 150, 128, 3), 63)
+
+
 def test_first_of_equals_and_nan_before_all() -> None:
     x = np.zeros((1, 4, 4, 1), np.float32)
     x[0, 2, 3] = np.nan
