@@ -177,7 +177,7 @@ class Tensor(ArrayHolder):
     def numpy(self) -> np.ndarray[Any, Any]:
         """The same memory as a NumPy array, read-only where the tensor takes part in a graph; a copy from the GPU."""
         if self.device != "cpu":
-            return as_host(self.data)  # type: ignore[no-any-return]
+            return as_host(self.data)
         view = self.data.view()
         view.flags.writeable = view.flags.writeable and not self._requires_grad
         if view.flags.writeable:

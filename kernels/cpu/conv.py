@@ -105,25 +105,28 @@ def prepare_conv2d(
     """
     geometry = strides, padding, dilation, groups
     low, high = CLAMPS.get(activation, CLAMPS[None])
+    linear: Callable[[Array], Array]
     if _is_product(w.shape[:2], strides, padding, groups):
         c, f = w.shape[2:]
         shape = (*x_shape[:3], f)
         clamp = activation if activation in CLAMPS else None
         product = prepare_product(math.prod(x_shape[:3]), w.reshape(c, f), b, clamp, layouts)
 
-        def linear(x: Array) -> Array:
+        def as_images(x: Array) -> Array:
             return product(x).reshape(shape)
 
+        linear = as_images
     elif _is_depthwise(w, groups):
 
-        def linear(x: Array) -> Array:
+        def per_channel(x: Array) -> Array:
             return depthwise_conv2d(x, w, b, strides, padding, dilation, low, high)
 
+        linear = per_channel
     elif is_direct(x_shape, w, *geometry, prepared=True):
         linear = prepare_direct(x_shape, w, b, *geometry, low, high, layouts)
     else:
         linear = prepare_winograd(x_shape, w, b, padding, low, high, layouts)
-    return linear if activation in CLAMPS else _then(linear, activation)
+    return linear if activation is None or activation in CLAMPS else _then(linear, activation)
 
 
 def prepared_under() -> tuple[bool, int]:

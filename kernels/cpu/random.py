@@ -85,10 +85,10 @@ def _emit_words(b: ir.IRBuilder, block: ir.Value, key: list[ir.Value], stream: l
         ]
     halves = [b.bitcast(word, ir.VectorType(INT32, 2 * BLOCKS)) for word in words]
     order = [lane + 2 * BLOCKS * word for lane in range(0, 2 * BLOCKS, 2) for word in range(2)]
-    pairs = [b.bitcast(_shuffle(b, *halves[j : j + 2], order), wide) for j in (0, 2)]
+    pairs = [b.bitcast(_shuffle(b, halves[j], halves[j + 1], order), wide) for j in (0, 2)]
     order = [block + BLOCKS * pair for block in range(BLOCKS) for pair in range(2)]
-    pairs = _shuffle(b, *pairs, order)
-    return b.bitcast(pairs, ir.VectorType(INT32, WORDS))
+    mixed = _shuffle(b, pairs[0], pairs[1], order)
+    return b.bitcast(mixed, ir.VectorType(INT32, WORDS))
 
 
 @intrinsic
@@ -181,7 +181,7 @@ def _write_bits(kept, i, count, bits):  # type: ignore[no-untyped-def]
 
 @helper
 def _read_bits(kept, i, count):  # type: ignore[no-untyped-def]
-    bits = 0
+    bits = np.int64(0)
     for byte in range((count + 7) // 8):
         bits |= np.int64(kept[np.uintp(i // 8 + byte)]) << 8 * byte
     return bits

@@ -71,7 +71,8 @@ class _Convolution(ImageLayer, WeightOptions):
 
     def _geometry_for(self, shape: tuple[int, ...], kernel: Tensor, groups: int) -> tuple[Pair, Padding2D, Pair, int]:
         """Strides, padding, dilation and groups for images of a shape, as kernels take them."""
-        padding = resolve_padding(self.padding, shape[1:3], kernel.shape[:2], self.strides, self.dilation_rate)
+        size, window = (shape[1], shape[2]), (kernel.shape[0], kernel.shape[1])
+        padding = resolve_padding(self.padding, size, window, self.strides, self.dilation_rate)
         return self.strides, padding, self.dilation_rate, groups
 
     def _prepare(self, preparation: Preparation, kernel: Parameter, groups: int) -> Prepared | None:
@@ -191,7 +192,8 @@ class Conv2D(_Convolution):
         if self.data_format != "channels_last" or not lie_ready(self.kernel, self.bias):
             return None
         geometry = self._geometry_for(preparation.shape, self.kernel, self.groups)
-        size = output_size(preparation.shape[1:3], self.kernel_size, *geometry[:3])
+        _, h, w, _ = preparation.shape
+        size = output_size((h, w), self.kernel_size, *geometry[:3])
         run = preparation.kernels.prepare_conv2d_max_pool2d(
             preparation.shape, *arrays_of(self.kernel, self.bias), *geometry,
             activations.epilogue_name(self.activation),

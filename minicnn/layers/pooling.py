@@ -38,7 +38,7 @@ class _Pooling(ImageLayer):
 
     def _geometry_for(self, shape: tuple[int, ...]) -> tuple[Pair, Pair, Padding2D]:
         """Window, strides and padding over images of a shape, as kernels take them."""
-        return pooling_geometry(shape[1:3], self.pool_size, self.strides, self.padding, False, self.name)
+        return pooling_geometry((shape[1], shape[2]), self.pool_size, self.strides, self.padding, False, self.name)
 
     def images_shape(self, n: int | None, size: Size, channels: int | None) -> Shape:
         return (n, *windows_size(size, self.pool_size, self.strides, self.padding, caller=self.name), channels)

@@ -73,7 +73,7 @@ class Metric(Configurable):
 
 def as_array(values: Any) -> NDArray:
     """A tensor's array in the host's memory, anything else as a NumPy array."""
-    return as_host(values.data if isinstance(values, Tensor) else values)  # type: ignore[no-any-return]
+    return as_host(values.data if isinstance(values, Tensor) else values)
 
 
 def matched(y_true: Any, y_pred: Any, caller: str) -> tuple[NDArray, NDArray]:

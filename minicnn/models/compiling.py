@@ -17,6 +17,7 @@ from minicnn.optimizers import Optimizer
 from minicnn.tensor import Tensor
 
 if TYPE_CHECKING:
+    from minicnn.backend import Backend
     from minicnn.callbacks.base import History
     from minicnn.layers.base import Layer
     from minicnn.layers.parameter import Parameter
@@ -33,6 +34,8 @@ class Compilable:
         losses: list[Tensor]
 
         def _flatten_layers(self) -> Sequence[Layer]: ...
+        @property
+        def backend(self) -> Backend: ...
         @property
         def output_names(self) -> list[str] | None: ...
 

@@ -294,4 +294,4 @@ def _values(logs: Logs) -> Any:
 
 
 def _as_array(output: Tensor) -> np.ndarray[Any, Any]:
-    return as_host(output.data)  # type: ignore[no-any-return]
+    return as_host(output.data)
