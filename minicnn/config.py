@@ -59,13 +59,13 @@ class _Config(ModuleType):
         "fp32" is exact; the others use tensor cores, whose factors keep 10 or 7 bits of mantissa and whose sums are
         fp32. The default is "fp32", or the environment variable MINICNN_PRECISION. The CPU always computes in fp32.
         """
-        from minicnn.kernels.gpu import settings
+        from minicnn.kernels import settings
 
         return settings.precision
 
     @precision.setter
     def precision(self, value: str) -> None:
-        from minicnn.kernels.gpu import settings
+        from minicnn.kernels import settings
 
         settings.precision = settings.checked_precision(value, "config.precision")
 

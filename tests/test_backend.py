@@ -88,3 +88,18 @@ def test_the_environment_chooses_the_first_backend() -> None:
 def test_only_arrays_of_a_backend_are_served() -> None:
     with pytest.raises(TypeError, match="Received: list"):
         backend.backend_of([1.0])
+
+
+def test_the_gpu_is_refused_with_the_reason_where_there_is_none() -> None:
+    failed = run_python("import minicnn; minicnn.use_backend('gpu')", MINICNN_CUPY="no_such_module")
+    assert failed.returncode != 0
+    assert "RuntimeError: the backend 'gpu' cannot compute here" in failed.stderr
+    assert 'pip install "minicnn-engine[gpu]"' in failed.stderr
+
+
+def test_the_precision_of_the_gpu_can_be_set_anywhere() -> None:
+    program = "import minicnn; minicnn.config.precision = 'tf32'; print(minicnn.config.precision)"
+    assert run_python(program, MINICNN_CUPY="no_such_module").stdout == "tf32\n"
+    assert run_python("import minicnn; print(minicnn.config.precision)", MINICNN_PRECISION="bf16").stdout == "bf16\n"
+    with pytest.raises(ValueError, match=r"config\.precision must be one of .* Received: 'fp16'"):
+        minicnn.config.precision = "fp16"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from minicnn.kernels import settings
 from minicnn.kernels.contract import Array, EpilogueName, Padding2D, Pair
-from minicnn.kernels.gpu import settings
 from minicnn.kernels.gpu.activation_codes import CODES
 from minicnn.kernels.gpu.conv import conv2d
 from minicnn.kernels.gpu.conv_geometry import Sizes, convolution_sizes

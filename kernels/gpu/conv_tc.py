@@ -31,8 +31,8 @@ from minicnn.kernels.gpu.mma_words import (
     to_words,
 )
 from minicnn.kernels.gpu.runtime import cp
-from minicnn.kernels.gpu.settings import Precision
 from minicnn.kernels.gpu.slices import sum_slices
+from minicnn.kernels.settings import Precision
 
 _FILE, _WEIGHT_GRAD_FILE, _FINISH_FILE = "conv_tc.cu", "conv_tc_weight_grad.cu", "conv.cu"
 _FEWEST_CHANNELS = 16

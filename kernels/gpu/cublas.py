@@ -24,7 +24,7 @@ import numpy as np
 from minicnn.kernels.contract import Array
 from minicnn.kernels.gpu.gemm_plan import Product
 from minicnn.kernels.gpu.runtime import cp
-from minicnn.kernels.gpu.settings import Precision
+from minicnn.kernels.settings import Precision
 
 enabled = os.environ.get("MINICNN_CUBLAS", "") != "0"
 """Whether cuBLAS may be used. Read at every call."""

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.kernels import settings
 from minicnn.kernels.contract import Array, EpilogueName
-from minicnn.kernels.gpu import cublas, gemm_tc, settings
+from minicnn.kernels.gpu import cublas, gemm_tc
 from minicnn.kernels.gpu.activation_codes import CODES
 from minicnn.kernels.gpu.gemm_plan import Plan, Product, plan, products_of
 from minicnn.kernels.gpu.launch import THREADS, blocks_for

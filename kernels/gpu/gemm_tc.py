@@ -25,7 +25,7 @@ from minicnn.kernels.gpu.mma_words import (
     to_words,
 )
 from minicnn.kernels.gpu.runtime import cp
-from minicnn.kernels.gpu.settings import Precision
+from minicnn.kernels.settings import Precision
 
 _FILE = "gemm_tc.cu"
 _FEWEST = 16

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from minicnn.kernels import settings
 from minicnn.kernels.contract import Array
-from minicnn.kernels.gpu import settings
 from minicnn.kernels.gpu.conv_tile import Tile
 from minicnn.kernels.gpu.launch import THREADS, blocks_for
 from minicnn.kernels.gpu.loader import minimum_architecture, module

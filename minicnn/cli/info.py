@@ -77,7 +77,8 @@ def cpu_kernels() -> dict[str, str]:
 
 def gpu_devices() -> dict[str, str]:
     """The GPUs, their memory, and in what numbers the GPU backend multiplies."""
-    from minicnn.kernels.gpu import runtime, settings
+    from minicnn.kernels import settings
+    from minicnn.kernels.gpu import runtime
 
     devices = {f"  device {i}": description for i, description in enumerate(runtime.describe_devices())}
     return {**devices, "  precision": settings.precision}

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minicnn.kernels import reference
+from minicnn.kernels import reference, settings
 from minicnn.kernels.contract import Array
-from minicnn.kernels.gpu import conv_pool, settings
+from minicnn.kernels.gpu import conv_pool
 from minicnn.kernels.gpu.conv_geometry import convolution_sizes
 from tests.gpu.comparing import assert_near, to_device, to_host
 from tests.gpu.emulator import thread_order

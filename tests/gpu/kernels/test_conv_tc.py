@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minicnn.kernels import reference
+from minicnn.kernels import reference, settings
 from minicnn.kernels.contract import Array
-from minicnn.kernels.gpu import conv, conv_tc, mma_words, settings
+from minicnn.kernels.gpu import conv, conv_tc, mma_words
 from minicnn.kernels.gpu.conv_geometry import convolution_sizes
 from minicnn.kernels.gpu.conv_tile import Tile
 from minicnn.kernels.gpu.mma_words import TILES

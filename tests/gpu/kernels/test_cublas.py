@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minicnn.kernels import gpu, reference
+from minicnn.kernels import gpu, reference, settings
 from minicnn.kernels.contract import Array
-from minicnn.kernels.gpu import cublas, settings
+from minicnn.kernels.gpu import cublas
 from minicnn.kernels.gpu.cublas import Cublas, CublasError
 from minicnn.kernels.gpu.gemm import gemm, multiply
 from minicnn.kernels.gpu.gemm_plan import Product

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minicnn.kernels import gpu, reference
-from minicnn.kernels.gpu import settings
+from minicnn.kernels import gpu, reference, settings
 from minicnn.kernels.gpu.gemm_plan import Plan, plan, products_of
 from tests.gpu.comparing import assert_near, in_float64, to_device, to_host
 from tests.gpu.emulator import thread_order

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minicnn.kernels import reference
+from minicnn.kernels import reference, settings
 from minicnn.kernels.contract import Array
-from minicnn.kernels.gpu import conv, cublas, gemm_tc, settings
+from minicnn.kernels.gpu import conv, cublas, gemm_tc
 from minicnn.kernels.gpu.gemm import gemm
 from minicnn.kernels.gpu.gemm_plan import products_of
 from tests.gpu.comparing import to_device, to_host

@@ -16,8 +16,8 @@ import numpy as np
 
 os.environ["MINICNN_CUPY"] = "tests.gpu.standin"
 
-from minicnn.kernels import gpu, reference
-from minicnn.kernels.gpu import loader, settings
+from minicnn.kernels import gpu, reference, settings
+from minicnn.kernels.gpu import loader
 from minicnn.kernels.gpu.slices import sum_slices
 from tests.gpu.comparing import assert_near, in_float64, to_device, to_host
 from tests.gpu.emulator import CompileError, EmulatorError, thread_order

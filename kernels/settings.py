@@ -1,4 +1,4 @@
-"""Settings of the GPU backend that are read at every call."""
+"""Settings of the kernels that are read at every call, whatever the machine has: here, the precision of the GPU's."""
 
 from __future__ import annotations
 
