@@ -57,6 +57,22 @@ __device__ __forceinline__ void add_groups(double (&sums)[COUNT], double (*share
     for (int i = 0; i < COUNT; ++i) sums[i] = shared[i][threadIdx.x];  // of group 0, each by the thread that wrote it
 }
 
+// Adds what this thread's rows of x (rows, C) deviate from `shift`, and the squares of that, to the two halves of sums.
+template <int WIDTH>
+__device__ __forceinline__ void add_deviations(const real* x, const Pack<WIDTH>& shift, const Columns& s,
+                                               const Share& share, double (&sums)[2 * WIDTH]) {
+#pragma unroll 4
+    for (long long row = share.first; row < s.rows; row += share.step) {
+        const Pack<WIDTH> pack = load_pack<WIDTH>(x + row * s.c + share.column);
+#pragma unroll
+        for (int v = 0; v < WIDTH; ++v) {
+            const double d = pack.lane[v] - shift.lane[v];
+            sums[v] += d;
+            sums[WIDTH + v] += d * d;
+        }
+    }
+}
+
 // What a block found, two sums a column, to partial (entries, 2, C).
 template <int WIDTH>
 __device__ __forceinline__ void write_partial(double (&sums)[2 * WIDTH], double (*shared)[MOST_THREADS],

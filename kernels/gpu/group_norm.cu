@@ -83,16 +83,7 @@ __device__ __forceinline__ void sum_deviations(const real* x, double* partial, c
 #pragma unroll
     for (int v = 0; v < WIDTH; ++v) shift.lane[v] = x[(share.column + v) / g.channels * g.channels];
     double sums[2 * WIDTH] = {};
-#pragma unroll 4
-    for (long long row = share.first; row < s.rows; row += share.step) {
-        const Pack<WIDTH> pack = load_pack<WIDTH>(x + row * s.c + share.column);
-#pragma unroll
-        for (int v = 0; v < WIDTH; ++v) {
-            const double d = pack.lane[v] - shift.lane[v];
-            sums[v] += d;
-            sums[WIDTH + v] += d * d;
-        }
-    }
+    add_deviations<WIDTH>(x, shift, s, share, sums);
     write_partial<WIDTH>(sums, shared, partial, blockIdx.x, s, share);
 }
 

@@ -38,16 +38,7 @@ __device__ __forceinline__ void sum_deviations(const real* x, double* partial, c
     const Share share = share_of_block<WIDTH>(s);
     const Pack<WIDTH> shift = s.rows > 0 ? load_pack<WIDTH>(x + share.column) : filled_pack<WIDTH>(real(0));
     double sums[2 * WIDTH] = {};
-#pragma unroll 4
-    for (long long row = share.first; row < s.rows; row += share.step) {
-        const Pack<WIDTH> pack = load_pack<WIDTH>(x + row * s.c + share.column);
-#pragma unroll
-        for (int v = 0; v < WIDTH; ++v) {
-            const double d = pack.lane[v] - shift.lane[v];
-            sums[v] += d;
-            sums[WIDTH + v] += d * d;
-        }
-    }
+    add_deviations<WIDTH>(x, shift, s, share, sums);
     write_partial<WIDTH>(sums, shared, partial, blockIdx.y, s, share);
 }
 

@@ -189,7 +189,7 @@ class Rescaling(Layer):
         self.scale, self.offset = _plain(scale), _plain(offset)
 
     def call(self, inputs: Tensor) -> Tensor:
-        scale, offset = (Tensor(value, dtype=self.dtype) for value in (self.scale, self.offset))
+        scale, offset = (Tensor(value, dtype=self.dtype).to(inputs.device) for value in (self.scale, self.offset))
         return inputs * scale + offset
 
     def compute_output_shape(self, input_shape: Any) -> Any:

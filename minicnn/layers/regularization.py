@@ -46,7 +46,7 @@ class Dropout(Layer):
             return F.dropout(inputs, self.rate, training, self._generator)
         sizes = zip(self.noise_shape, inputs.shape, strict=True)
         ones = F.ones(*[own if size is None else size for size, own in sizes], dtype=inputs.dtype)
-        return inputs * F.dropout(ones, self.rate, training, self._generator)
+        return inputs * F.dropout(ones.to(inputs.device), self.rate, training, self._generator)
 
     def prepare_call(self, preparation: Preparation) -> Prepared | None:
         return Prepared(lambda x: x) if type(self) is Dropout else None
@@ -94,7 +94,8 @@ class GaussianNoise(Layer):
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if not training:
             return inputs
-        return inputs + self.stddev * F.randn(*inputs.shape, dtype=inputs.dtype, seed=self._generator)
+        noise = F.randn(*inputs.shape, dtype=inputs.dtype, seed=self._generator)
+        return inputs + self.stddev * noise.to(inputs.device)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)

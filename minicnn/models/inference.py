@@ -75,8 +75,8 @@ class Plans:
         plan = self._plans.get(key)
         if plan is None or plan.state != state or not plan.is_valid():
             if key not in self._plans:
-                for oldest in list(self._plans)[: len(self._plans) + 1 - MOST_SHAPES]:
-                    self._plans.pop(oldest, None)
+                while len(self._plans) >= MOST_SHAPES:
+                    self._plans.pop(next(iter(self._plans)), None)  # the oldest
                 self._plans[key] = None
                 return graph.run(x)
             plan = Plan(graph, state, self._layouts_of)

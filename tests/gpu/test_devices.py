@@ -131,6 +131,26 @@ def test_training_on_the_device_follows_the_host() -> None:
     assert curves[0][-1] < 0.7 * curves[0][0]
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.GaussianNoise(0.5, seed=3),
+        layers.Dropout(0.5, noise_shape=(None, 1), seed=3),
+        layers.SpatialDropout2D(0.5, seed=3),
+        layers.Rescaling(0.5, offset=1.0),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_a_layer_draws_or_holds_lies_beside_its_input(layer: Any) -> None:
+    shape = (4, 3, 3, 2) if isinstance(layer, layers.SpatialDropout2D) else (4, 6)
+    x = minicnn.tensor(np.random.default_rng(1).standard_normal(shape), "float32")
+    same = type(layer).from_config(layer.get_config())  # its stream starts anew
+    options = {} if isinstance(layer, layers.Rescaling) else {"training": True}
+    expected, received = layer(x, **options), same(x.cuda(), **options)
+    assert received.device == "gpu"
+    np.testing.assert_allclose(received.numpy(), expected.numpy(), rtol=1e-6)
+
+
 def test_fit_takes_the_data_to_the_weights() -> None:
     x, y = pictures(40)
     model = compiled(small_network()).to("gpu")

@@ -281,10 +281,11 @@ def test_activity_penalties_are_collected() -> None:
 
 def test_plans_and_layouts_are_bounded() -> None:
     model = minicnn.Sequential([layers.Input((None, None, 2)), layers.Conv2D(4, 3)])
-    for size in range(5, 5 + 2 * MOST_SHAPES):
+    for shapes, size in enumerate(range(5, 5 + 2 * MOST_SHAPES), start=1):
         x = np.ones((1, size, size, 2), np.float32)
         planned(model, x)
         assert len(model._plans._plans) <= MOST_SHAPES
+        assert len(model._plans._plans) == min(shapes, MOST_SHAPES)
     for _ in range(3):
         set_all(model)
         planned(model, x)
